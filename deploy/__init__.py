@@ -1,0 +1,1 @@
+"""How Overtile is run: `local` on one machine, `k8s` on a cluster."""

@@ -1,0 +1,125 @@
+"""`client.jobs`: order work, wait for it, fetch what it made."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from overtile.downloads import Download
+from overtile.errors import JobFailed
+from overtile.files import AnyPath
+from overtile.pages import walk
+from overtile.parallel import in_parallel
+from overtile.progress import meter
+from overtile.shapes import Artifact, DatasetVersion, Job, JobDetail, JobImage, Page
+from overtile.transport import Transport
+from overtile.waiting import poll, show
+
+AnyJob = Job | UUID | str
+FilePaths = list[Path]  # named here because `list` is a method below
+
+
+class JobsPage(Page[Job]):
+    """Jobs, newest first."""
+
+
+class JobImagesPage(Page[JobImage]):
+    """Images in the order of the dataset version."""
+
+
+class ArtifactsPage(Page[Artifact]):
+    """Artifacts in the order they were made."""
+
+
+class Jobs:
+    """The jobs of the workspace."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def submit(
+        self,
+        *,
+        kind: str,
+        dataset_version: DatasetVersion | UUID | str,
+        model: str,
+        idempotency_key: str | None = None,
+        **parameters: object,
+    ) -> Job:
+        """Orders a job; the work happens later, on the platform.
+
+        kind "segment": `model` is `name` or `name@3`; takes `threshold` (0 … 1).
+        kind "train": `model` names the model to register; takes `network`, `epochs`, `batch_size`, `crop` (px),
+        `learning_rate`, `validation_fraction`, `seed`.
+
+        The same `idempotency_key` with the same order gives the same job; without one, each call is a job of its own.
+        Raises Invalid for an order that makes no sense, Conflict if the key stands for another order.
+        """
+        version = dataset_version.id if isinstance(dataset_version, DatasetVersion) else dataset_version
+        return self._transport.post(
+            "/v1/jobs",
+            Job,
+            body={"kind": kind, "dataset_version": version, "model": model, **parameters},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+
+    def get(self, job: AnyJob) -> JobDetail:
+        """The job as it stands now. Raises NotFound."""
+        return self._transport.get(_path(job), JobDetail)
+
+    def list(self, state: str | None = None) -> Iterator[Job]:
+        """Every job, or those in one state; the newest first."""
+        return walk(self._transport, "/v1/jobs", JobsPage, query={"state": state})
+
+    def images(self, job: AnyJob) -> Iterator[JobImage]:
+        """The job's images, each with its state and, if it failed, its `error`."""
+        return walk(self._transport, f"{_path(job)}/images", JobImagesPage)
+
+    def artifacts(self, job: AnyJob) -> Iterator[Artifact]:
+        """What the job made so far. Their URLs work for a limited time."""
+        return walk(self._transport, f"{_path(job)}/artifacts", ArtifactsPage)
+
+    def cancel(self, job: AnyJob) -> Job:
+        """Asks the workers to stop; what is already made stays."""
+        return self._transport.post(f"{_path(job)}/cancel", Job, repeatable=True)
+
+    def wait(self, job: AnyJob, *, timeout: float | None = None, progress: bool = True) -> JobDetail:
+        """Returns the job once it is succeeded, partial or cancelled. `timeout` in seconds.
+
+        Of a partial job, `images` tells which ones failed, and why.
+        Raises JobFailed with the cause and every failed image, WaitTimeout if the time is over first.
+        """
+        title = f"{job.kind} job" if isinstance(job, Job) else "job"
+        with meter(title, shown=progress, unit="blocks") as bar:
+            for current in poll(lambda: self.get(job), self._transport.backoff.clock, timeout=timeout):
+                show(current, bar)
+        if current.state == "failed":
+            raise JobFailed(current, [image for image in self.images(job) if image.error or image.state == "failed"])
+        return current
+
+    def download(
+        self,
+        job: AnyJob,
+        to: AnyPath = "out",
+        *,
+        kinds: str | Iterable[str] | None = None,
+        progress: bool = True,
+    ) -> FilePaths:
+        """Fetches the job's artifacts, or those of some kinds ("mask", "overlay", …), into a folder; returns the paths.
+
+        Each file is verified by its SHA-256 and appears under its name only when it is whole. Files that are already
+        there and right are left alone, so a broken download is resumed by repeating the call.
+        Raises UnsafeName for a name that leaves the folder, ChecksumMismatch, LocalFileError if the disk refuses.
+        """
+        wanted = {kinds} if isinstance(kinds, str) else None if kinds is None else set(kinds)
+        chosen = (artifact for artifact in self.artifacts(job) if wanted is None or artifact.kind in wanted)
+        with meter("downloading", shown=progress, unit="bytes") as bar:
+            download = Download(self._transport, Path(to), bar, renew=lambda old: self._renewed(job, old))
+            return [*in_parallel(download.fetch, chosen)]
+
+    def _renewed(self, job: AnyJob, old: Artifact) -> Artifact:
+        """The artifact with a URL that works again; the API gives new ones with each listing."""
+        return next((artifact for artifact in self.artifacts(job) if artifact.id == old.id), old)
+
+
+def _path(job: AnyJob) -> str:
+    return f"/v1/jobs/{job.id if isinstance(job, Job) else job}"

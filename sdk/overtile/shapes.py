@@ -1,0 +1,160 @@
+"""What the API answers, as typed objects.
+
+Unknown fields are ignored and late-comers have defaults, so that an older client understands a newer platform.
+"""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+FINISHED = frozenset({"succeeded", "partial", "failed", "cancelled"})  # states a job never leaves
+
+
+class Shape(BaseModel):
+    """Common to all answers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Page(Shape, Generic[T]):
+    """A part of a list; `next_cursor` asks for what follows and is None at the end."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class Dataset(Shape):
+    """A named collection of images; its content lives in numbered, immutable versions."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+class DatasetVersion(Shape):
+    """An immutable list of files. The same files sent again give the same version."""
+
+    id: UUID
+    dataset_id: UUID
+    number: int
+    digest: str  # sha256 over the sorted names and hashes
+    images: int
+    masks: int = 0
+    created_at: datetime
+
+
+class Upload(Shape):
+    """Where to PUT one file; `url` is None when the store already holds these bytes."""
+
+    name: str
+    sha256: str
+    url: str | None
+
+
+class Uploads(Shape):
+    """One entry per requested file, in the same order."""
+
+    files: list[Upload]
+
+
+class Cause(Shape):
+    """Why something failed."""
+
+    type: str = "unknown"  # input, unavailable, lost, bug
+    detail: str = ""
+
+
+class Stage(Shape):
+    """One stage of a job, summed over its blocks. Seconds from the first claim to the last commit."""
+
+    stage: str
+    blocks: int
+    done: int
+    wall_seconds: float = 0.0
+    busy_seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class JobProgress(Shape):
+    """Blocks known so far; planning adds more."""
+
+    blocks: int = 0
+    done: int = 0
+    failed: int = 0
+    images: int = 0
+    images_done: int = 0
+    images_failed: int = 0
+
+
+class Job(Shape):
+    """A job as it stood when the platform answered."""
+
+    id: UUID
+    kind: str
+    state: str  # queued, running, cancelling, succeeded, partial, failed or cancelled
+    spec: dict[str, Any] = Field(default_factory=dict)  # what was ordered, references resolved
+    error: Cause | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINISHED
+
+
+class JobDetail(Job):
+    """A job with its progress and its timings."""
+
+    progress: JobProgress = Field(default_factory=JobProgress)
+    stages: list[Stage] = Field(default_factory=list)
+    note: dict[str, Any] = Field(default_factory=dict)  # latest remark of a running block, such as a training's epoch
+
+
+class JobImage(Shape):
+    """One image of a job."""
+
+    id: UUID
+    name: str
+    state: str  # pending, done, failed or cancelled
+    facts: dict[str, Any] = Field(default_factory=dict)
+    error: Cause | None = None
+
+
+class Artifact(Shape):
+    """Something a job made. `name` is chosen by the server: never a path to trust."""
+
+    id: UUID
+    image: str | None = None  # name of the image it belongs to; None: of the job
+    kind: str
+    name: str
+    media_type: str = "application/octet-stream"
+    bytes: int
+    sha256: str
+    url: str
+
+
+class ModelVersion(Shape):
+    """One trained network, with its tiling contract and its card."""
+
+    id: UUID
+    job_id: UUID | None = None  # the training that registered it
+    number: int
+    state: str
+    digest: str
+    contract: dict[str, Any] = Field(default_factory=dict)
+    card: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+
+
+class Model(Shape):
+    """A name under which versions are registered, newest first."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    versions: list[ModelVersion] = Field(default_factory=list)

@@ -1,0 +1,64 @@
+"""Waiting for a job: when to look again, and what to show meanwhile."""
+
+import math
+from collections.abc import Callable, Iterator
+
+from overtile.clock import Clock
+from overtile.errors import ConnectionFailed, ServerError, WaitTimeout
+from overtile.progress import Meter
+from overtile.shapes import JobDetail
+
+FIRST_PAUSE = 0.05  # seconds: a small job is over at once
+LONGEST_PAUSE = 1.0  # seconds
+GROWTH = 1.5
+OUTAGE = 60.0  # seconds the API may be away: jobs survive its restart, so waiting for one should too
+
+
+def poll(ask: Callable[[], JobDetail], clock: Clock, *, timeout: float | None) -> Iterator[JobDetail]:
+    """The job as it stands, again and again, until it is finished. Raises WaitTimeout after `timeout` seconds."""
+    started = clock.now()
+    pause = FIRST_PAUSE
+    job = ask()
+    while True:
+        yield job
+        if job.finished:
+            return
+        left = math.inf if timeout is None else started + timeout - clock.now()
+        if timeout is not None and left <= 0:
+            raise WaitTimeout(job, timeout)
+        clock.sleep(min(pause, left))
+        pause = min(LONGEST_PAUSE, pause * GROWTH)
+        job = _ask_through_outage(ask, clock, patience=min(OUTAGE, left))
+
+
+def _ask_through_outage(ask: Callable[[], JobDetail], clock: Clock, *, patience: float) -> JobDetail:
+    since = clock.now()
+    while True:
+        try:
+            return ask()
+        except (ConnectionFailed, ServerError):
+            if clock.now() - since >= patience:
+                raise
+        clock.sleep(LONGEST_PAUSE)
+
+
+def show(job: JobDetail, bar: Meter) -> None:
+    """A training by its epochs, once it says so; any other job by blocks, with the stage it is in."""
+    epoch, epochs = job.note.get("epoch"), job.note.get("epochs", job.spec.get("parameters", {}).get("epochs"))
+    if isinstance(epoch, int) and isinstance(epochs, int):
+        bar.show(epoch, epochs, label=", ".join([job.kind, *_figures(job)]), unit="epochs")
+        return
+    progress = job.progress
+    done = progress.done + progress.failed
+    bar.show(done, progress.blocks, label=f"{job.kind}: {_stage(job)}", unit="blocks")
+
+
+def _stage(job: JobDetail) -> str:
+    if job.state != "running":
+        return job.state
+    return next((stage.stage for stage in job.stages if stage.done < stage.blocks), job.state)
+
+
+def _figures(job: JobDetail) -> list[str]:
+    """What a training remarks besides its epoch, such as its loss."""
+    return [f"{name} {value:.3g}" for name, value in job.note.items() if isinstance(value, float)]

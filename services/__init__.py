@@ -1,0 +1,1 @@
+"""One folder per process. None imports another."""

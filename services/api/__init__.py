@@ -1,0 +1,1 @@
+"""The REST API: parse, call the domain, serialise. No pixels."""

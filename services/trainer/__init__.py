@@ -1,0 +1,1 @@
+"""The trainer: networks, training, export. The only place that imports torch."""

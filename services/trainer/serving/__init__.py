@@ -1,0 +1,1 @@
+"""What travels with an exported network: the code that runs inside the model server, not in the trainer."""

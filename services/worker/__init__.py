@@ -1,0 +1,1 @@
+"""The worker: plans, predicts, assembles and closes segment jobs; loads models. No torch."""

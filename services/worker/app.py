@@ -1,0 +1,56 @@
+"""The worker put together. `python -m services.worker` executes blocks, `python -m services.worker.sweeping` sweeps."""
+
+from datetime import timedelta
+from functools import partial
+
+from services.worker.context import Context
+from services.worker.model_server import TritonServer
+from services.worker.predictor import Predictor
+from services.worker.settings import WorkerSettings
+from services.worker.stages.assemble import assemble
+from services.worker.stages.close import close
+from services.worker.stages.load import load
+from services.worker.stages.plan import plan
+from services.worker.stages.predict import predict
+from services.worker.staging import Staging
+from shared.database import make_engine, make_sessions
+from shared.domain.dispatch import Dispatcher
+from shared.execution import Drain, Executor
+from shared.storage import Storage
+from shared.tables.jobs import Stage
+
+STAGES = {
+    Stage.PLAN: plan,
+    Stage.PREDICT: predict,
+    Stage.ASSEMBLE: assemble,
+    Stage.LOAD: load,
+    Stage.CLOSE: close,
+}
+
+
+def make_context(settings: WorkerSettings) -> Context:
+    """Everything the stages need; nothing is contacted yet."""
+    storage = Storage(settings)
+    server = TritonServer(
+        settings.triton_url, predict_seconds=settings.predict_seconds, load_seconds=settings.load_seconds
+    )
+    return Context(
+        settings=settings,
+        sessions=make_sessions(make_engine(settings)),
+        storage=storage,
+        staging=Staging(storage, settings.cache_dir, limit=settings.cache_bytes),
+        predictor=Predictor(server, storage, in_flight=settings.requests_in_flight),
+    )
+
+
+def make_executor(settings: WorkerSettings, drain: Drain) -> Executor:
+    """The executor of the worker's stages."""
+    context = make_context(settings)
+    return Executor(
+        context.sessions,
+        Dispatcher.from_settings(settings),
+        {stage: partial(function, context) for stage, function in STAGES.items()},
+        lease=timedelta(seconds=settings.lease_seconds),
+        attempts=settings.block_attempts,
+        drain=drain,
+    )

@@ -1,0 +1,122 @@
+"""Predicting tiles with a model version: loads it where it is missing, checks it, keeps tiles in flight."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import numpy as np
+
+from services.worker.model_server import ModelServer, NotLoaded
+from shared.errors import Rejected, Unavailable
+from shared.imaging.probes import known_question
+from shared.imaging.tiling import Pixels
+from shared.schemas.contracts import TilingContract
+from shared.storage import Storage, model_key
+from shared.tables import ModelVersion
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model version: where its files lie and how images are cut for it."""
+
+    model_id: UUID
+    version_id: UUID
+    files: tuple[str, ...]
+    contract: TilingContract
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> "ServedModel":
+        """From the version's row."""
+        contract = TilingContract.model_validate(version.contract)
+        return cls(version.model_id, version.id, tuple(sorted(version.files)), contract)
+
+    @property
+    def server_name(self) -> str:
+        """What the model server calls it: from ids alone, so that no two versions ever share a name."""
+        return f"overtile-{self.version_id.hex}"
+
+
+class Predictor:
+    """Safe to share between threads; all of a process share one, and so its limit of tiles in flight."""
+
+    def __init__(self, server: ModelServer, storage: Storage, *, in_flight: int) -> None:
+        self._server = server
+        self._storage = storage
+        self._in_flight = in_flight
+        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
+        self._loading = threading.Lock()
+
+    def ensure_loaded(self, model: ServedModel) -> None:
+        """Load the model if the server does not hold it. Raises Unavailable, or Rejected for a wrong known answer."""
+        if not self._server.is_loaded(model.server_name):
+            self._load(model, broken=False)
+
+    def predict(self, model: ServedModel, tile: Pixels) -> Pixels:
+        """One tile (core + 2 halo, core + 2 halo, C) → uint8 probabilities (planes, core, core)."""
+        try:
+            return self._server.infer(model.server_name, tile)
+        except NotLoaded as error:
+            log.warning("loading the model again: %s", error)
+            self._load(model, broken=True)
+            return self._server.infer(model.server_name, tile)
+
+    def predict_each(
+        self, model: ServedModel, items: Iterable[Item], read: Callable[[Item], Pixels]
+    ) -> Iterator[tuple[Item, Pixels]]:
+        """Predict `read(item)` for each item, a bounded number at once; yields in the order of the items."""
+        waiting: deque[tuple[Item, Future[Pixels]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, self._pool.submit(self.predict, model, read(item))))
+                # One more than are in flight, so that the server never waits for the next tile to be cut.
+                if len(waiting) > self._in_flight:
+                    yield _result(waiting.popleft())
+            while waiting:
+                yield _result(waiting.popleft())
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _load(self, model: ServedModel, *, broken: bool) -> None:
+        with self._loading:
+            if broken and self._answers_now(model):
+                return  # another thread was here first
+            files = {name: self._storage.get(model_key(model.model_id, model.version_id, name)) for name in model.files}
+            self._server.load(model.server_name, files)
+            self._check_known_answer(model)
+
+    def _answers_now(self, model: ServedModel) -> bool:
+        try:
+            self._check_known_answer(model)
+        except Unavailable:
+            return False
+        return True
+
+    def _check_known_answer(self, model: ServedModel) -> None:
+        known = model.contract.known_answer
+        question = known_question(known.side, model.contract.channels, known.seed)
+        answer = self._server.infer(model.server_name, question)[:, :: known.step, :: known.step]
+        expected = np.asarray(known.answer, dtype=np.uint8)
+        if answer.shape != expected.shape:
+            raise Rejected(f"model {model.server_name} answered with the shape {answer.shape}, not {expected.shape}")
+        off = float(np.abs(answer.astype(int) - expected.astype(int)).mean())
+        if off > known.tolerance:
+            raise Rejected(f"model {model.server_name} is off its known answer by {off:.1f} of 255 on average")
+
+
+def _result(waiting: tuple[Item, "Future[Pixels]"]) -> tuple[Item, Pixels]:
+    item, future = waiting
+    return item, future.result()

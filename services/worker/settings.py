@@ -1,0 +1,27 @@
+"""What a worker is told besides the servers' addresses."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import ExecutorSettings, Settings
+
+
+class WorkerSettings(ExecutorSettings):
+    """See the field descriptions; all are read from `OVERTILE_*`."""
+
+    triton_url: str = Field(description="host:port of Triton's gRPC endpoint")
+    cache_dir: Path = Field(description="folder for images being worked on; may be emptied at any time")
+    cache_bytes: int = Field(20_000_000_000, gt=0, description="size up to which the cache may grow, bytes")
+    block_side: int = Field(2048, ge=512, description="side of a predict block and of its Zarr shard, px")
+    requests_in_flight: int = Field(2, ge=1, description="tiles on their way to Triton at once, per process")
+    predict_seconds: float = Field(
+        300.0, gt=0, description="how long one tile may take before the try counts as failed"
+    )
+    load_seconds: float = Field(300.0, gt=0, description="how long loading a model may take")
+
+
+class SweeperSettings(Settings):
+    """The sweeper needs no model server."""
+
+    sweep_seconds: float = Field(2.0, gt=0, description="pause between two rounds")

@@ -1,0 +1,78 @@
+"""ASSEMBLE: verify that every block of an image is there, and make the mask and the overlay of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from services.worker.context import Context
+from services.worker.stages.facts import ImageFacts, probability_map
+from services.worker.writers.mask import write_mask
+from services.worker.writers.overlay import SIDE, OverviewMask, draw_overlay
+from services.worker.writers.probability import FOLDER
+from shared.domain import artifacts
+from shared.domain.blocks import NewArtifact, Outcome
+from shared.execution import Work
+from shared.imaging.masks import find_classes
+from shared.imaging.tiling import Box, Pixels
+from shared.stopwatch import Stopwatch
+from shared.storage import Stored, image_key
+from shared.tables import JobImage
+
+
+def assemble(context: Context, work: Work) -> Outcome:
+    """Reads each block's object back and compares its hash with the one committed, before anyone may call it done."""
+    image = work.image
+    facts, clock = ImageFacts.of(image), Stopwatch()
+    with clock.step("overview"):
+        overview = context.staging.open(image).overview(SIDE)
+    small = OverviewMask(full=(facts.height, facts.width), overview=overview.shape[:2])
+    foreground = np.zeros(256, dtype=np.int64)
+
+    def strips() -> Iterator[Pixels]:
+        for strip in _classes(context, work, facts):
+            small.add(strip)
+            foreground[:] += np.bincount(strip.ravel(), minlength=256)
+            yield strip
+
+    with TemporaryDirectory(dir=context.settings.cache_dir) as folder, clock.step("verify and write"):
+        path = Path(folder) / "mask.tif"
+        write_mask(path, strips(), height=facts.height, width=facts.width, mpp=facts.mpp)
+        mask = context.storage.put_file(image_key(image.job_id, image.id, "mask.tif"), path)
+        png = draw_overlay(overview, small.mask)
+        overlay = context.storage.put(image_key(image.job_id, image.id, "overlay.png"), png)
+    result = {
+        "seconds": clock.seconds,
+        "foreground_fraction": round(float(foreground[1:].sum() / foreground.sum()), 6),
+    }
+    return Outcome(result=result, artifacts=_artifacts(image, mask, overlay))
+
+
+def _artifacts(image: JobImage, mask: Stored, overlay: Stored) -> list[NewArtifact]:
+    return [
+        NewArtifact("mask", f"{image.name}.mask.tif", "image/tiff", mask),
+        NewArtifact("overlay", f"{image.name}.overlay.png", "image/png", overlay),
+    ]
+
+
+def _classes(context: Context, work: Work, facts: ImageFacts) -> Iterator[Pixels]:
+    """The class of each pixel, in strips of one row of blocks (rows, width)."""
+    job, image = work.claim.job, work.image
+    probability = probability_map(context.find_model(job).contract, facts)
+    with context.sessions() as session:
+        written = artifacts.of_image(session, job.workspace_id, image, kind="probability")
+    digests = {row.key: row.sha256 for row in written}
+    for top in range(0, facts.height, facts.block_side):
+        work.check()
+        strip = Box(top, 0, min(top + facts.block_side, facts.height), facts.width)
+        keys = [
+            probability.key_of(Box(top, left, top + 1, left + 1)) for left in range(0, facts.width, facts.block_side)
+        ]
+        shards = {key: _get_verified(context, image, key, digests) for key in keys}
+        yield find_classes(probability.decode(strip, shards), threshold=job.spec["parameters"]["threshold"])
+
+
+def _get_verified(context: Context, image: JobImage, key: str, digests: dict[str, str]) -> bytes:
+    place = image_key(image.job_id, image.id, f"{FOLDER}/{key}")
+    return context.storage.get_verified(place, sha256=digests[place])

@@ -1,0 +1,1 @@
+"""What the services agree on: rows, wire shapes, rules and pure image arithmetic. Imports no service."""

@@ -1,0 +1,240 @@
+"""Blocks: claimed by one, renewed while held, committed once.
+
+Lock order is job, then block, everywhere. The database's clock decides, so that workers' clocks need not agree.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from shared.domain import models, stages
+from shared.domain.dispatch import Dispatcher
+from shared.domain.models import NewModelVersion
+from shared.storage import Stored
+from shared.tables import Artifact, Block, Job, JobImage
+from shared.tables.base import Json
+from shared.tables.jobs import BlockState, JobState, Stage
+
+LONGEST_PAUSE = timedelta(minutes=5)  # between two tries of a block
+
+
+@dataclass(frozen=True)
+class NewBlock:
+    """A block that follows from the one being committed; it belongs to the same image."""
+
+    stage: Stage
+    ordinal: int
+    spec: Json
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """An object written by the block. `name` is the path under which a user stores it."""
+
+    kind: str
+    name: str
+    media_type: str
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a block made. Everything in it becomes visible at once, or not at all."""
+
+    result: Json = field(default_factory=dict)
+    blocks: Sequence[NewBlock] = ()
+    artifacts: Sequence[NewArtifact] = ()
+    facts: Json | None = None  # of the image, from planning
+    model: NewModelVersion | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A block, held; with what is needed to work on it. The rows are as of the claim."""
+
+    block: Block
+    job: Job
+    image: JobImage | None
+
+    @property
+    def fence(self) -> int:
+        """Tells this claim from every other one of the same block."""
+        return self.block.fence
+
+
+def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> Claim | None:
+    """Lease the block to `owner`; None if it is not pending any more or its job is not wanted any more."""
+    job_id = select(Block.job_id).where(Block.id == block_id).scalar_subquery()
+    wanted = exists().where(Job.id == Block.job_id, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+    with session.begin():
+        session.execute(
+            update(Job)
+            .where(Job.id == job_id, Job.state == JobState.QUEUED)
+            .values(state=JobState.RUNNING, started_at=func.now())
+        )
+        block = session.scalar(
+            update(Block)
+            .where(Block.id == block_id, Block.state == BlockState.PENDING, wanted)
+            .values(
+                state=BlockState.LEASED,
+                owner=owner,
+                lease_until=func.now() + lease,
+                attempt=Block.attempt + 1,
+                fence=Block.fence + 1,
+                started_at=func.coalesce(Block.started_at, func.now()),
+            )
+            .returning(Block)
+        )
+        if block is None:
+            session.rollback()
+            return None
+        job = session.get_one(Job, block.job_id)
+        return Claim(block, job, session.get_one(JobImage, block.image_id) if block.image_id else None)
+
+
+def renew(session: Session, claim: Claim, *, lease: timedelta, note: Json | None = None) -> JobState | None:
+    """Hold the block longer and leave a note. Returns the job's state, None if the block is lost."""
+    changes: dict[str, object] = {"lease_until": func.now() + lease}
+    if note is not None:
+        changes["note"] = note
+    with session.begin():
+        if session.scalar(update(Block).where(*_held(claim)).values(changes).returning(Block.id)) is None:
+            return None
+        return session.scalar(select(Job.state).where(Job.id == claim.job.id))
+
+
+def commit(session: Session, dispatcher: Dispatcher, claim: Claim, outcome: Outcome) -> bool:
+    """Make the outcome count, once; False if the block was lost, and then nothing changed.
+
+    Whether that was the last block, and what follows from it, is decided in the same transaction.
+    """
+    with session.begin():
+        job = _lock_job(session, claim)
+        ended = {"state": BlockState.DONE, "committed_at": func.now(), "result": outcome.result, "error": None}
+        block = _end(session, claim, ended)
+        if block is None:
+            return False
+        _add_outcome(session, claim, job, outcome)
+        stages.advance(session, job, block)
+    dispatcher.ring_due(session)
+    return True
+
+
+def fail(session: Session, dispatcher: Dispatcher, claim: Claim, cause: Json, *, attempts: int) -> bool:
+    """Note that a try failed: pause and try again, or give up after `attempts` tries. False if it was lost."""
+    with session.begin():
+        job = _lock_job(session, claim)
+        ended = _retry_or_give_up(session, job, claim, cause, attempts)
+    dispatcher.ring_due(session)
+    return ended
+
+
+def expire(session: Session, dispatcher: Dispatcher, claim: Claim, *, attempts: int) -> bool:
+    """As `fail`, for a block whose owner fell silent; False if the owner spoke again meanwhile."""
+    cause = {
+        "type": "lost",
+        "detail": f"{claim.block.owner} held the block and fell silent (try {claim.block.attempt} of {attempts}): "
+        "the process or its machine died; look for its end in that machine's log",
+    }
+    silent = select(Block.id).where(*_held(claim), Block.lease_until < func.now()).with_for_update()
+    with session.begin():
+        job = _lock_job(session, claim)
+        ended = session.scalar(silent) is not None and _retry_or_give_up(session, job, claim, cause, attempts)
+    dispatcher.ring_due(session)
+    return ended
+
+
+def give_back(session: Session, dispatcher: Dispatcher, claim: Claim) -> bool:
+    """Return the block unworked, as if it had never been claimed; a cancelled job's block is dropped."""
+    with session.begin():
+        job = _lock_job(session, claim)
+        if job.state is JobState.CANCELLING:
+            block = _end(session, claim, {"state": BlockState.CANCELLED})
+            if block is not None:
+                stages.advance(session, job, block)
+            return block is not None
+        returned = {"state": BlockState.PENDING, "ring_at": func.now(), "attempt": Block.attempt - 1}
+        if _end(session, claim, returned) is None:
+            return False
+    dispatcher.ring_due(session)
+    return True
+
+
+def find_expired(session: Session, *, limit: int = 100) -> list[Claim]:
+    """Claims whose owner has been silent for longer than its lease."""
+    with session.begin():
+        rows = session.execute(
+            select(Block, Job, JobImage)
+            .join(Job, Job.id == Block.job_id)
+            .outerjoin(JobImage, JobImage.id == Block.image_id)
+            .where(Block.state == BlockState.LEASED, Block.lease_until < func.now())
+            .order_by(Block.lease_until)
+            .limit(limit)
+        )
+        return [Claim(block, job, image) for block, job, image in rows]
+
+
+def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return Block.id == claim.block.id, Block.state == BlockState.LEASED, Block.fence == claim.fence
+
+
+def _lock_job(session: Session, claim: Claim) -> Job:
+    query = select(Job).where(Job.id == claim.job.id).with_for_update().execution_options(populate_existing=True)
+    return session.scalars(query).one()
+
+
+def _end(session: Session, claim: Claim, changes: Mapping[str, object]) -> Block | None:
+    """Leave the leased state; None if the block is not held under this claim's fence any more."""
+    return session.scalar(
+        update(Block)
+        .where(*_held(claim))
+        .values(owner=None, lease_until=None, **changes)
+        .returning(Block)
+        .execution_options(populate_existing=True)
+    )
+
+
+def _retry_or_give_up(session: Session, job: Job, claim: Claim, cause: Json, attempts: int) -> bool:
+    cancelling = job.state is JobState.CANCELLING
+    if claim.block.attempt < attempts and not cancelling:
+        pause = min(timedelta(seconds=2.0 ** (claim.block.attempt - 1)), LONGEST_PAUSE)
+        retry = {"state": BlockState.PENDING, "error": cause, "ring_at": func.now() + pause}
+        return _end(session, claim, retry) is not None
+    state = BlockState.CANCELLED if cancelling else BlockState.FAILED
+    block = _end(session, claim, {"state": state, "error": cause})
+    if block is not None:
+        stages.advance(session, job, block)
+    return block is not None
+
+
+def _add_outcome(session: Session, claim: Claim, job: Job, outcome: Outcome) -> None:
+    image = session.get_one(JobImage, claim.image.id) if claim.image else None
+    if image is not None and outcome.facts is not None:
+        image.facts = outcome.facts
+    if job.state is not JobState.CANCELLING:
+        for new in outcome.blocks:
+            stages.add_block(session, job, image, new.stage, ordinal=new.ordinal, spec=new.spec)
+    for artifact in outcome.artifacts:
+        _add_artifact(session, claim, artifact)
+    if outcome.model is not None:
+        models.register(session, job, outcome.model)
+
+
+def _add_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
+    session.add(
+        Artifact(
+            workspace_id=claim.job.workspace_id,
+            job_id=claim.job.id,
+            image_id=claim.image.id if claim.image else None,
+            kind=artifact.kind,
+            name=artifact.name,
+            media_type=artifact.media_type,
+            key=artifact.stored.key,
+            sha256=artifact.stored.sha256,
+            bytes=artifact.stored.bytes,
+        )
+    )

@@ -1,0 +1,244 @@
+"""Jobs: ordered once, whatever happens to the request; described as they are; ended by the user or by their blocks."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from shared.domain import datasets, models, pages, stages
+from shared.domain.dispatch import Dispatcher
+from shared.errors import Conflict, Invalid, NotFound
+from shared.schemas.jobs import ProgressOut, SegmentIn, StageOut, TrainIn
+from shared.storage import upload_key
+from shared.tables import Block, DatasetFile, DatasetVersion, Job, JobImage
+from shared.tables.base import Json
+from shared.tables.datasets import FileRole
+from shared.tables.jobs import BlockState, ImageState, JobKind, JobState, Stage
+
+Order = SegmentIn | TrainIn
+
+
+def submit(session: Session, dispatcher: Dispatcher, workspace_id: UUID, order: Order, *, key: str) -> Job:
+    """Store the job, then wake the workers. The same order sent again under the same `key` gives the same job.
+
+    Raises Conflict if the key was used for another order, NotFound for an unknown dataset version or model.
+    """
+    with session.begin():
+        _wait_for_twin(session, workspace_id, key)
+        job = _find_same(session, workspace_id, order, key) or _add(session, workspace_id, order, key)
+    dispatcher.ring_due(session)  # only after the commit: no worker may meet an id without its row
+    return job
+
+
+def get(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
+    """The job. Raises NotFound."""
+    with session.begin():
+        return _get(session, workspace_id, job_id)
+
+
+def list_page(
+    session: Session, workspace_id: UUID, *, state: JobState | None, cursor: str | None, limit: int
+) -> tuple[Sequence[Job], str | None]:
+    """One page of the workspace's jobs, the newest first."""
+    query = select(Job).where(Job.workspace_id == workspace_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    with session.begin():
+        return pages.newest_first(session, query, row=Job, cursor=cursor, limit=limit)
+
+
+def list_images(
+    session: Session, workspace_id: UUID, job_id: UUID, *, cursor: str | None, limit: int
+) -> tuple[Sequence[JobImage], str | None]:
+    """One page of the job's images, in their order. The cursor is the first ordinal of the page."""
+    if cursor is not None and not cursor.isdecimal():
+        raise Invalid("this cursor is not one of ours; leave it out to start at the beginning")
+    query = select(JobImage).where(JobImage.workspace_id == workspace_id, JobImage.ordinal >= int(cursor or 0))
+    with session.begin():
+        job = _get(session, workspace_id, job_id)
+        rows = session.scalars(query.where(JobImage.job_id == job.id).order_by(JobImage.ordinal).limit(limit + 1)).all()
+    return rows[:limit], (str(rows[limit].ordinal) if len(rows) > limit else None)
+
+
+def cancel(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
+    """End the job without its result. Blocks that are being worked on stop within a tile. Twice is as once.
+
+    Raises NotFound, or Conflict if the job has ended otherwise.
+    """
+    with session.begin():
+        job = _get(session, workspace_id, job_id, lock=True)
+        if job.state.final and job.state is not JobState.CANCELLED:
+            raise Conflict(f"job {job_id} has ended already: {job.state.value}")
+        if not job.state.final:
+            job.state = JobState.CANCELLING
+            stages.cancel_pending(session, job)
+            stages.settle_cancelled(session, job)
+            session.flush()
+            session.refresh(job)
+    return job
+
+
+def progress(session: Session, job: Job) -> ProgressOut:
+    """How far the job is, by blocks and by images."""
+    with session.begin():
+        blocks = _count(session, Block, job)
+        images = _count(session, JobImage, job)
+    return ProgressOut(
+        blocks=sum(blocks.values()),
+        done=blocks.get(BlockState.DONE, 0),
+        failed=blocks.get(BlockState.FAILED, 0),
+        images=sum(images.values()),
+        images_done=images.get(ImageState.DONE, 0),
+        images_failed=images.get(ImageState.FAILED, 0),
+    )
+
+
+def timings(session: Session, job: Job) -> list[StageOut]:
+    """Per stage: blocks, wall time, and the seconds the workers spent per step."""
+    with session.begin():
+        busy = _busy_seconds(session, job)
+        rows = session.execute(
+            select(
+                Block.stage,
+                func.count(),
+                func.count(Block.committed_at),
+                func.extract("epoch", func.max(Block.committed_at) - func.min(Block.started_at)),
+            )
+            .where(Block.job_id == job.id)
+            .group_by(Block.stage)
+        ).all()
+    order = list(Stage)
+    return [
+        StageOut(
+            stage=stage.value,
+            blocks=blocks,
+            done=done,
+            wall_seconds=round(float(wall or 0), 3),
+            busy_seconds=busy[stage],
+        )
+        for stage, blocks, done, wall in sorted(rows, key=lambda row: order.index(row[0]))
+    ]
+
+
+def latest_note(session: Session, job: Job) -> Json:
+    """The latest remark of a block that is being worked on."""
+    query = select(Block.note).where(Block.job_id == job.id, Block.state == BlockState.LEASED, Block.note != {})
+    with session.begin():
+        return session.scalar(query.order_by(Block.lease_until.desc()).limit(1)) or {}
+
+
+def _get(session: Session, workspace_id: UUID, job_id: UUID, *, lock: bool = False) -> Job:
+    query = select(Job).where(Job.workspace_id == workspace_id, Job.id == job_id)
+    job = session.scalar(query.with_for_update() if lock else query)
+    if job is None:
+        raise NotFound(f"there is no job {job_id} in your workspace")
+    return job
+
+
+def _count(session: Session, row: type[Block] | type[JobImage], job: Job) -> dict[str, int]:
+    query = select(row.state, func.count()).where(row.job_id == job.id).group_by(row.state)
+    return dict(session.execute(query).tuples().all())
+
+
+def _busy_seconds(session: Session, job: Job) -> dict[Stage, dict[str, float]]:
+    step = func.jsonb_each_text(cast(Block.result["seconds"], JSONB)).table_valued("key", "value")
+    query = (
+        select(Block.stage, step.c.key, func.sum(cast(step.c.value, Float)))
+        .select_from(Block)
+        .join(step, Block.result.has_key("seconds"))
+        .where(Block.job_id == job.id)
+        .group_by(Block.stage, step.c.key)
+    )
+    busy: dict[Stage, dict[str, float]] = defaultdict(dict)
+    for stage, name, seconds in session.execute(query):
+        busy[stage][name] = round(seconds, 3)
+    return busy
+
+
+def _wait_for_twin(session: Session, workspace_id: UUID, key: str) -> None:
+    """Let one request at a time use a key, so that a twin sent at the same moment finds the first one's job."""
+    number = int.from_bytes(hashlib.sha256(f"{workspace_id} {key}".encode()).digest()[:8], signed=True)
+    session.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def _find_same(session: Session, workspace_id: UUID, order: Order, key: str) -> Job | None:
+    job = session.scalar(select(Job).where(Job.workspace_id == workspace_id, Job.idempotency_key == key))
+    if job is not None and job.order_digest != _digest(order):
+        raise Conflict(f"the idempotency key {key!r} belongs to another order (job {job.id}); use a new key")
+    return job
+
+
+def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
+    version = datasets.find_version(session, workspace_id, order.dataset_version)
+    files = datasets.list_files(session, workspace_id, version.id)
+    kind = JobKind(order.kind)
+    spec = _segment_spec(session, workspace_id, order) if isinstance(order, SegmentIn) else _train_spec(order)
+    spec["dataset_version"] = {"id": str(version.id), "number": version.number, "digest": version.digest}
+    job = Job(workspace_id=workspace_id, kind=kind, spec=spec, idempotency_key=key, order_digest=_digest(order))
+    session.add(job)
+    session.flush()
+    if kind is JobKind.SEGMENT:
+        _add_images(session, job, version, files)
+    else:
+        _check_trainable(version)
+        stages.add_block(session, job, None, Stage.TRAIN)
+    session.flush()
+    session.refresh(job)
+    return job
+
+
+def _segment_spec(session: Session, workspace_id: UUID, order: SegmentIn) -> Json:
+    model, version = models.resolve(session, workspace_id, order.model)
+    return {
+        "parameters": {"threshold": order.threshold},
+        "model": {
+            "id": str(model.id),
+            "name": model.name,
+            "version": version.number,
+            "version_id": str(version.id),
+            "digest": version.digest,
+        },
+    }
+
+
+def _train_spec(order: TrainIn) -> Json:
+    return {"parameters": order.model_dump(mode="json", exclude={"dataset_version"})}
+
+
+def _add_images(session: Session, job: Job, version: DatasetVersion, files: Sequence[DatasetFile]) -> None:
+    images = [file for file in files if file.role is FileRole.IMAGE]
+    if not images:
+        raise Invalid(f"dataset version {version.id} holds masks only; there is nothing to segment")
+    rows = [
+        JobImage(
+            workspace_id=job.workspace_id,
+            job_id=job.id,
+            ordinal=ordinal,
+            name=file.name,
+            key=upload_key(version.dataset_id, file.sha256),
+            sha256=file.sha256,
+            bytes=file.bytes,
+        )
+        for ordinal, file in enumerate(images)
+    ]
+    session.add_all(rows)
+    session.flush()
+    for row in rows:
+        stages.add_block(session, job, row, Stage.PLAN)
+
+
+def _check_trainable(version: DatasetVersion) -> None:
+    if version.images < 2 or version.masks < 2:
+        raise Invalid(
+            f"training needs at least two images with masks, `images/a.png` beside `masks/a.png`; "
+            f"this version holds {version.images} images and {version.masks} masks"
+        )
+
+
+def _digest(order: Order) -> str:
+    return hashlib.sha256(json.dumps(order.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,135 @@
+"""Which stage follows which, and when a job ends.
+
+segment   PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
+train     TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
+                                                  all of them ─┘
+"""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from shared.domain import models
+from shared.queue import TRAIN, WORK
+from shared.tables import Block, Job, JobImage
+from shared.tables.base import Json
+from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobState, Stage
+from shared.tables.models import ModelState
+
+FOLLOWER = {Stage.PREDICT: Stage.ASSEMBLE, Stage.TRAIN: Stage.LOAD}  # PLAN names its followers itself
+
+
+def queue_of(stage: Stage) -> str:
+    """Who executes blocks of that stage."""
+    return TRAIN if stage is Stage.TRAIN else WORK
+
+
+def add_block(
+    session: Session, job: Job, image: JobImage | None, stage: Stage, *, ordinal: int = 0, spec: Json | None = None
+) -> None:
+    """Add a pending block, due at once."""
+    session.add(
+        Block(
+            workspace_id=job.workspace_id,
+            job_id=job.id,
+            image_id=image.id if image else None,
+            stage=stage,
+            queue=queue_of(stage),
+            ordinal=ordinal,
+            spec=spec or {},
+        )
+    )
+
+
+def advance(session: Session, job: Job, block: Block) -> None:
+    """Do what follows from the end of `block`, in the transaction that ended it. The caller holds the job's row."""
+    if job.state is JobState.CANCELLING:
+        settle_cancelled(session, job)
+    elif block.stage is Stage.CLOSE:
+        _close(session, job, block)
+    else:
+        _mark_model(session, job, block)
+        image = session.get(JobImage, block.image_id) if block.image_id else None
+        _advance_image(session, job, block, image)
+        if not _has_open(session, job):
+            add_block(session, job, None, Stage.CLOSE)
+
+
+def settle_cancelled(session: Session, job: Job) -> None:
+    """End a job that is being cancelled once nobody holds a block of it any more."""
+    if _has_open(session, job):
+        return
+    session.execute(
+        update(JobImage)
+        .where(JobImage.job_id == job.id, JobImage.state == ImageState.PENDING)
+        .values(state=ImageState.CANCELLED)
+    )
+    _finish(job, JobState.CANCELLED, None)
+
+
+def cancel_pending(session: Session, job: Job, image: JobImage | None = None) -> None:
+    """Take back the blocks that nobody holds: of the image, or of the whole job."""
+    pending = update(Block).where(Block.job_id == job.id, Block.state == BlockState.PENDING)
+    if image is not None:
+        pending = pending.where(Block.image_id == image.id)
+    session.execute(pending.values(state=BlockState.CANCELLED))
+
+
+def _advance_image(session: Session, job: Job, block: Block, image: JobImage | None) -> None:
+    if block.state is BlockState.FAILED:
+        if image is not None and image.state is ImageState.PENDING:
+            image.state, image.error = ImageState.FAILED, block.error
+            cancel_pending(session, job, image)
+        return
+    given_up = image is not None and image.state is not ImageState.PENDING
+    if given_up or _has_open(session, job, image):
+        return
+    follower = FOLLOWER.get(block.stage)
+    if follower is not None:
+        add_block(session, job, image, follower)
+    elif image is not None:
+        image.state = ImageState.DONE
+
+
+def _mark_model(session: Session, job: Job, block: Block) -> None:
+    if block.stage is Stage.LOAD:
+        models.mark(session, job, ModelState.READY if block.state is BlockState.DONE else ModelState.FAILED)
+
+
+def _close(session: Session, job: Job, block: Block) -> None:
+    if block.state is BlockState.FAILED:  # results may be there, but nobody vouches for them
+        _finish(job, JobState.FAILED, block.error)
+        return
+    count = select(JobImage.state, func.count()).where(JobImage.job_id == job.id).group_by(JobImage.state)
+    images = dict(session.execute(count).tuples().all())
+    failed, done = images.get(ImageState.FAILED, 0), images.get(ImageState.DONE, 0)
+    cause = _first_cause(session, job)
+    if cause is None:
+        _finish(job, JobState.SUCCEEDED, None)
+    elif done:
+        _finish(
+            job, JobState.PARTIAL, {**cause, "detail": f"{failed} of {failed + done} images failed; {cause['detail']}"}
+        )
+    else:
+        _finish(job, JobState.FAILED, cause)
+
+
+def _first_cause(session: Session, job: Job) -> Json | None:
+    """The error of the first block that was given up, in the order of the images."""
+    return session.scalar(
+        select(Block.error)
+        .outerjoin(JobImage, JobImage.id == Block.image_id)
+        .where(Block.job_id == job.id, Block.state == BlockState.FAILED)
+        .order_by(JobImage.ordinal, Block.ordinal)
+        .limit(1)
+    )
+
+
+def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool:
+    open_block = select(Block.id).where(Block.job_id == job.id, Block.state.in_(OPEN_BLOCK))
+    if image is not None:
+        open_block = open_block.where(Block.image_id == image.id)
+    return session.scalar(open_block.limit(1)) is not None
+
+
+def _finish(job: Job, state: JobState, error: Json | None) -> None:
+    job.state, job.error, job.finished_at = state, error, func.now()

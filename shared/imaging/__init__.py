@@ -1,0 +1,1 @@
+"""Pure arithmetic on pixels and places: values in, values out."""

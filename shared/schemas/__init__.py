@@ -1,0 +1,1 @@
+"""Wire shapes (pydantic): what users send and get."""

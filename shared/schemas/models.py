@@ -1,0 +1,42 @@
+"""Wire shapes of models and their versions. "Model" always means a trained network."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.schemas.contracts import TilingContract
+from shared.schemas.pages import Page
+
+
+class ModelVersionOut(BaseModel):
+    """One trained network, exported, with its contract and its card."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    job_id: UUID | None
+    number: int
+    state: str
+    digest: str
+    contract: TilingContract
+    card: dict[str, Any]
+    created_at: datetime
+
+
+class ModelOut(BaseModel):
+    """A name under which versions are registered; `versions` are the newest first."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    name: str
+    created_at: datetime
+    versions: list[ModelVersionOut]
+
+
+class ModelsPage(Page):
+    """Newest first."""
+
+    items: list[ModelOut]
