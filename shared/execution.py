@@ -149,7 +149,7 @@ class Executor:
         if claim is None:
             log.info("block %s is not to be done any more", block_id)
             return
-        log.info("block %s: %s, try %d, of job %s", block_id, claim.block.stage, claim.block.attempt, claim.job.id)
+        log.info("block %s: %s, try %d, of job %s", block_id, claim.block.stage, claim.attempt, claim.job.id)
         try:
             with Work(claim, self._sessions, lease=self._lease, drain=self._drain) as work:
                 outcome = self._stages[claim.block.stage](work)

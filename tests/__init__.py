@@ -1,0 +1,1 @@
+"""Every test is a sentence about what the platform does."""

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path("/var/tmp")
+ROOT = Path("/var/tmp")  # noqa: S108  # what is found there is used only if `_own_folder` or `copy` finds it ours
 logger = logging.getLogger(__name__)
 
 

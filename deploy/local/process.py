@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,39 +43,27 @@ def leashed(argv: Sequence[str], *, death_signal: int, user: str | None = None) 
     return [*leash, *argv]
 
 
+@dataclass(eq=False)
 class Process:
     """A program under our control, restartable.
-
-    name: for messages. argv: its first word is an absolute path. log: stdout and stderr are appended to it.
-    healthy: raises until the program does its work. env: variables added to ours. stop_signal: what `stop` sends, and
-    what the kernel sends if we die. user: run as this account (needs root). patience_s: how long it may take to answer.
-    stop_patience_s: how long it may take to end before SIGKILL. before_start: runs before each start, also a restart.
-    keep_open: file descriptors it inherits.
 
     It has a session of its own, so Ctrl-C in a terminal reaches only us, and we stop things in order.
     """
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        log: Path,
-        healthy: Callable[[], None],
-        env: Mapping[str, str] | None = None,
-        stop_signal: signal.Signals = signal.SIGTERM,
-        user: str | None = None,
-        patience_s: float = 30.0,
-        stop_patience_s: float = 10.0,
-        before_start: Callable[[], None] | None = None,
-        keep_open: Sequence[int] = (),
-    ) -> None:
-        self.name, self.argv, self.log, self.user = name, list(argv), log, user
-        self.patience_s, self.stop_patience_s = patience_s, stop_patience_s
-        self._healthy, self._before_start = healthy, before_start
-        self._env, self._stop_signal, self._keep_open = dict(env or {}), stop_signal, tuple(keep_open)
-        self._popen: subprocess.Popen[bytes] | None = None
-        self._log_start = 0
+    name: str  # for messages
+    argv: Sequence[str]  # its first word is an absolute path
+    _: KW_ONLY
+    log: Path  # stdout and stderr are appended to it
+    healthy: Callable[[], None]  # raises until the program does its work
+    env: Mapping[str, str] = field(default_factory=dict)  # added to our own variables
+    stop_signal: signal.Signals = signal.SIGTERM  # what `stop` sends, and what the kernel sends if we die
+    user: str | None = None  # run as this account; needs root
+    patience_s: float = 30.0  # how long it may take to answer
+    stop_patience_s: float = 10.0  # how long it may take to end before SIGKILL
+    before_start: Callable[[], None] | None = None  # runs before each start, also a restart
+    keep_open: Sequence[int] = ()  # file descriptors that it inherits
+    _popen: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _log_start: int = field(default=0, init=False, repr=False)  # bytes that earlier runs wrote
 
     @property
     def pid(self) -> int:
@@ -92,8 +81,8 @@ class Process:
         """Begin; returns at once, see `wait_healthy`."""
         if self.running:
             raise RuntimeError(f"{self.name} runs already, with pid {self.pid}")
-        if self._before_start is not None:
-            self._before_start()
+        if self.before_start is not None:
+            self.before_start()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
@@ -105,7 +94,7 @@ class Process:
         while True:
             problem: Exception | None = None
             try:
-                self._healthy()
+                self.healthy()
             except Exception as error:  # whatever the client library raises: not healthy yet
                 problem = error
             if not self.running:  # looked at after the check: a stranger on our port may have answered it
@@ -124,17 +113,17 @@ class Process:
             return
         offspring = proctree.family(self.pid)  # before the signal: an orphan has lost its parent's number
         if self.running:
-            self._popen.send_signal(self._stop_signal)
+            self._popen.send_signal(self.stop_signal)
             try:
                 self._popen.wait(self.stop_patience_s)
             except subprocess.TimeoutExpired:
                 offspring |= proctree.family(self.pid)
-        self._destroy(offspring)
+        self._destroy(self._popen, offspring)
 
     def kill(self) -> None:
         """SIGKILL it and all it started, now: for tests that make faults."""
         if self._popen is not None:
-            self._destroy(proctree.family(self.pid))
+            self._destroy(self._popen, proctree.family(self.pid))
 
     def restart(self) -> None:
         """Stop it if it runs, start it and wait until it is healthy."""
@@ -156,21 +145,21 @@ class Process:
 
     def _spawn(self, log: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            leashed(self.argv, death_signal=self._stop_signal, user=self.user),
-            env={**os.environ, **self._env},
+            leashed(self.argv, death_signal=self.stop_signal, user=self.user),
+            env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=self._keep_open,
+            pass_fds=self.keep_open,
         )
 
-    def _destroy(self, offspring: set[proctree.Member]) -> None:
-        assert self._popen is not None
-        self._popen.kill()  # does nothing to a process that has been waited for
-        self._popen.wait()
-        if not proctree.pid_alive(self.pid):  # else the number already belongs to a stranger, and so does its session
-            offspring |= proctree.family(self.pid)
+    @staticmethod
+    def _destroy(popen: subprocess.Popen[bytes], offspring: set[proctree.Member]) -> None:
+        popen.kill()  # does nothing to a process that has been waited for
+        popen.wait()
+        if not proctree.pid_alive(popen.pid):  # else the number belongs to a stranger by now, and so does its session
+            offspring |= proctree.family(popen.pid)
         proctree.destroy(offspring)
 
     def _did_not_start(self, why: str) -> ServerDidNotStart:

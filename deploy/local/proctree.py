@@ -64,9 +64,7 @@ def destroy(members: Iterable[Member], *, patience_s: float = 5.0) -> None:
 
 
 def _everyone() -> Iterator[_Status]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (status := _status(int(entry))) is not None:
-            yield status
+    return (status for pid in _pids() if (status := _status(pid)) is not None)
 
 
 def _status(pid: int) -> _Status | None:
@@ -81,10 +79,14 @@ def _status(pid: int) -> _Status | None:
 
 def anyone_names(word: str) -> bool:
     """Whether the command line of any process holds the word."""
-    return any(word in _command_line(pid) for pid in os.listdir("/proc") if pid.isdigit())
+    return any(word in _command_line(pid) for pid in _pids())
 
 
-def _command_line(pid: str) -> str:
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:

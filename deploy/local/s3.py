@@ -10,7 +10,7 @@ BUCKET = "overtile"
 
 
 def server(home: Home) -> Server:
-    """rclone on a port of its own, with the bucket made."""
+    """The store on a port of its own, with the bucket made."""
     port, folder = home.port("s3"), home.folder("s3")
     (folder / "objects" / BUCKET).mkdir(parents=True, exist_ok=True)  # a bucket is a folder at the top
     settings = folder / "rclone.conf"

@@ -39,8 +39,10 @@ class Stack:
         self._undo = ExitStack()
 
     def start(self) -> None:
-        """Start all and return when each is healthy. Raises ServerDidNotStart, StackInUse or ServerNotInstalled, and
-        then none is left running."""
+        """Start all and return when each is healthy.
+
+        Raises ServerDidNotStart, StackInUse or ServerNotInstalled, and then none is left running.
+        """
         with ExitStack() as undo:
             home = self._occupy(undo)
             for name in self._names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from deploy.local.process import Process
 DEFAULT_VENV = Path(__file__).resolve().parents[2] / ".venv-triton"
 EXIT_TIMEOUT_S = 5  # a request that met a dead stub is never released: without a limit, such a server waits for it
 ABANDONED_AFTER_S = 600
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where shm_open makes its files
+MODELS_UNPACKED = Path("/tmp")  # noqa: S108  # Triton knows no other place for models that are sent to it
 
 # Run by the environment's own interpreter: where its packages and its libpython are.
 ASK = """
@@ -111,11 +114,11 @@ def _link_backend(installation: Installation, backends: Path) -> None:
 
 def _sweep(shm_prefix: str) -> None:
     """Remove what a killed server, or one whose stub died, leaves behind: shared memory and the files of its models."""
-    for region in Path("/dev/shm").glob(f"{shm_prefix}*"):
+    for region in SHARED_MEMORY.glob(f"{shm_prefix}*"):
         region.unlink(missing_ok=True)
-    for folder in Path("/tmp").glob("folder??????"):
+    for folder in MODELS_UNPACKED.glob("folder??????"):
         if _is_abandoned_model(folder):
-            subprocess.run(["rm", "-rf", "--", str(folder)], check=False)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned_model(folder: Path) -> bool:
@@ -124,9 +127,10 @@ def _is_abandoned_model(folder: Path) -> bool:
         status = folder.lstat()
     except FileNotFoundError:
         return False
-    old = time.time() - status.st_mtime > ABANDONED_AFTER_S
+    if status.st_uid != os.getuid() or time.time() - status.st_mtime < ABANDONED_AFTER_S:
+        return False  # ours to remove only then; another user's folder may not even be looked into
     is_model = (folder / "config.pbtxt").is_file() and any(folder.glob("*/model.py"))
-    return old and status.st_uid == os.getuid() and is_model and not proctree.anyone_names(str(folder))
+    return is_model and not proctree.anyone_names(str(folder))
 
 
 def _ask_ready(url: str) -> None:

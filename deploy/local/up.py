@@ -27,7 +27,8 @@ def main() -> int:
             while True:
                 time.sleep(LOOK_SECONDS)
                 for name in platform.revive():
-                    print(f"{name} ended by itself and was started again; see {platform.data}/logs/{name}.log", flush=True)
+                    log = platform.data / "logs" / f"{name}.log"
+                    print(f"{name} ended by itself and was started again; see {log}", flush=True)
     except LocalStackError as problem:
         print(problem, file=sys.stderr)
         return 1

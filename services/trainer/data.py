@@ -101,7 +101,7 @@ class Crops:
 
 def _load(name: str, image_path: Path, mask_path: Path, *, channels: int, classes: int) -> Sample:
     with open_slide(image_path) as slide:
-        image = to_channels(slide.read(Box(0, 0, slide.height, slide.width)), channels)
+        image = np.array(to_channels(slide.read(Box(0, 0, slide.height, slide.width)), channels))
     values = _read_mask(mask_path, name)
     if values.shape != image.shape[:2]:
         (height, width), (rows, columns) = image.shape[:2], values.shape

@@ -20,7 +20,7 @@ def list_page(
         rows, next_cursor = pages.oldest_first(session, query, row=Artifact, cursor=cursor, limit=limit)
         ids = {row.image_id for row in rows if row.image_id}
         named = select(JobImage.id, JobImage.name).where(JobImage.job_id == job.id, JobImage.id.in_(ids))
-        names = dict(session.execute(named).tuples().all())
+        names = dict(session.execute(named).all())
     return [(row, names.get(row.image_id) if row.image_id else None) for row in rows], next_cursor
 
 

@@ -54,16 +54,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Claim:
-    """A block, held; with what is needed to work on it. The rows are as of the claim."""
+    """A block, held; with what is needed to work on it."""
 
     block: Block
     job: Job
     image: JobImage | None
-
-    @property
-    def fence(self) -> int:
-        """Tells this claim from every other one of the same block."""
-        return self.block.fence
+    fence: int    # tells this claim from every other one of the same block
+    attempt: int  # which try this is, from 1
 
 
 def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> Claim | None:
@@ -71,11 +68,7 @@ def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> 
     job_id = select(Block.job_id).where(Block.id == block_id).scalar_subquery()
     wanted = exists().where(Job.id == Block.job_id, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
     with session.begin():
-        session.execute(
-            update(Job)
-            .where(Job.id == job_id, Job.state == JobState.QUEUED)
-            .values(state=JobState.RUNNING, started_at=func.now())
-        )
+        queued = session.scalar(select(Job).where(Job.id == job_id, Job.state == JobState.QUEUED).with_for_update())
         block = session.scalar(
             update(Block)
             .where(Block.id == block_id, Block.state == BlockState.PENDING, wanted)
@@ -90,10 +83,10 @@ def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> 
             .returning(Block)
         )
         if block is None:
-            session.rollback()
             return None
-        job = session.get_one(Job, block.job_id)
-        return Claim(block, job, session.get_one(JobImage, block.image_id) if block.image_id else None)
+        if queued is not None:
+            queued.state, queued.started_at = JobState.RUNNING, func.now()
+        return _as_claim(session, block)
 
 
 def renew(session: Session, claim: Claim, *, lease: timedelta, note: Json | None = None) -> JobState | None:
@@ -137,7 +130,7 @@ def expire(session: Session, dispatcher: Dispatcher, claim: Claim, *, attempts: 
     """As `fail`, for a block whose owner fell silent; False if the owner spoke again meanwhile."""
     cause = {
         "type": "lost",
-        "detail": f"{claim.block.owner} held the block and fell silent (try {claim.block.attempt} of {attempts}): "
+        "detail": f"{claim.block.owner} held the block and fell silent (try {claim.attempt} of {attempts}): "
         "the process or its machine died; look for its end in that machine's log",
     }
     silent = select(Block.id).where(*_held(claim), Block.lease_until < func.now()).with_for_update()
@@ -167,15 +160,15 @@ def give_back(session: Session, dispatcher: Dispatcher, claim: Claim) -> bool:
 def find_expired(session: Session, *, limit: int = 100) -> list[Claim]:
     """Claims whose owner has been silent for longer than its lease."""
     with session.begin():
-        rows = session.execute(
-            select(Block, Job, JobImage)
-            .join(Job, Job.id == Block.job_id)
-            .outerjoin(JobImage, JobImage.id == Block.image_id)
-            .where(Block.state == BlockState.LEASED, Block.lease_until < func.now())
-            .order_by(Block.lease_until)
-            .limit(limit)
-        )
-        return [Claim(block, job, image) for block, job, image in rows]
+        silent = select(Block).where(Block.state == BlockState.LEASED, Block.lease_until < func.now())
+        expired = session.scalars(silent.order_by(Block.lease_until).limit(limit)).all()
+        return [_as_claim(session, block) for block in expired]
+
+
+def _as_claim(session: Session, block: Block) -> Claim:
+    job = session.get_one(Job, block.job_id)
+    image = session.get_one(JobImage, block.image_id) if block.image_id else None
+    return Claim(block, job, image, fence=block.fence, attempt=block.attempt)
 
 
 def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
@@ -200,8 +193,8 @@ def _end(session: Session, claim: Claim, changes: Mapping[str, object]) -> Block
 
 def _retry_or_give_up(session: Session, job: Job, claim: Claim, cause: Json, attempts: int) -> bool:
     cancelling = job.state is JobState.CANCELLING
-    if claim.block.attempt < attempts and not cancelling:
-        pause = min(timedelta(seconds=2.0 ** (claim.block.attempt - 1)), LONGEST_PAUSE)
+    if claim.attempt < attempts and not cancelling:
+        pause = min(timedelta(seconds=2.0 ** (claim.attempt - 1)), LONGEST_PAUSE)
         retry = {"state": BlockState.PENDING, "error": cause, "ring_at": func.now() + pause}
         return _end(session, claim, retry) is not None
     state = BlockState.CANCELLED if cancelling else BlockState.FAILED

@@ -142,7 +142,7 @@ def _get(session: Session, workspace_id: UUID, job_id: UUID, *, lock: bool = Fal
 
 def _count(session: Session, row: type[Block] | type[JobImage], job: Job) -> dict[str, int]:
     query = select(row.state, func.count()).where(row.job_id == job.id).group_by(row.state)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def _busy_seconds(session: Session, job: Job) -> dict[Stage, dict[str, float]]:

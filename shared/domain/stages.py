@@ -100,7 +100,7 @@ def _close(session: Session, job: Job, block: Block) -> None:
         _finish(job, JobState.FAILED, block.error)
         return
     count = select(JobImage.state, func.count()).where(JobImage.job_id == job.id).group_by(JobImage.state)
-    images = dict(session.execute(count).tuples().all())
+    images = dict(session.execute(count).all())
     failed, done = images.get(ImageState.FAILED, 0), images.get(ImageState.DONE, 0)
     cause = _first_cause(session, job)
     if cause is None:

@@ -1,0 +1,1 @@
+"""A class of promises per port; every adapter passes them."""

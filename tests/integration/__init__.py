@@ -1,0 +1,1 @@
+"""One part of ours against real servers."""

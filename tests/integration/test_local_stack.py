@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -23,7 +24,7 @@ import sqlalchemy
 from botocore.config import Config
 from tritonclient import grpc
 
-from deploy.local import Process, ServerDidNotStart, ServerNotInstalled, Stack, StackInUse, erase, ports, proctree
+from deploy.local import Process, ServerDidNotStart, ServerNotInstalled, Stack, StackInUse, erase, lock, ports, proctree
 
 ROOT = Path(__file__).resolve().parents[2]
 LIGHT = ("valkey", "s3", "postgres")
@@ -202,6 +203,11 @@ def test_a_second_stack_on_the_same_directory_is_refused_and_told_who_holds_it(s
     assert broker(stack).ping()
 
 
+def test_the_holder_of_a_directory_can_be_found(stack, tmp_path):
+    assert lock.find_holder(stack.data / "lock") == os.getpid()
+    assert lock.find_holder(tmp_path / "lock") is None
+
+
 def test_a_directory_in_use_is_not_erased(stack):
     with pytest.raises(StackInUse):
         erase(stack.data)
@@ -302,6 +308,22 @@ def test_a_missing_model_server_is_explained(data, monkeypatch):
 
 
 # --- nothing is left behind ---
+
+
+def test_models_that_a_crashed_triton_left_unpacked_are_swept_and_newer_ones_are_not(stack):
+    left, fresh = (Path(f"/tmp/folder{name}{os.getpid() % 1000:03}") for name in ("old", "new"))
+    try:
+        for folder in (left, fresh):
+            (folder / "1").mkdir(parents=True)
+            (folder / "config.pbtxt").touch()
+            (folder / "1" / "model.py").touch()
+        os.utime(left, (0, 0))
+        stack.process("triton").restart()
+        assert not left.exists()
+        assert fresh.exists()
+    finally:
+        for folder in (left, fresh):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_stop_takes_down_even_children_that_left_the_session(tmp_path):

@@ -1,0 +1,1 @@
+"""No servers, no network; seconds."""

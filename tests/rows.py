@@ -1,0 +1,124 @@
+"""Rows that tests begin with."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from shared.domain import blocks, jobs
+from shared.domain.blocks import Claim, NewBlock, Outcome
+from shared.domain.dispatch import Dispatcher
+from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract
+from shared.schemas.jobs import SegmentIn
+from shared.tables import Block, Dataset, DatasetFile, DatasetVersion, Job, Model, ModelVersion, Workspace
+from shared.tables.datasets import FileRole
+from shared.tables.jobs import BlockState, Stage
+from shared.tables.models import ModelState
+from tests.doorbells import MemoryDoorbell
+
+LEASE = timedelta(seconds=60)
+CONTRACT = TilingContract(
+    channels=3,
+    classes=["background", "nucleus"],
+    activation=Activation.SIGMOID,
+    halo=32,
+    grid=4,
+    cores=[256],
+    exactness=Exactness.EXACT,
+    normalisation="value / 255",
+    known_answer=KnownAnswer(side=320, seed=0, step=64, answer=[[[0]]], tolerance=2),
+)
+
+
+def make_dispatcher(doorbell: MemoryDoorbell | None = None, *, depth: int = 1000) -> Dispatcher:
+    return Dispatcher(doorbell or MemoryDoorbell(), depth, timedelta(seconds=20))
+
+
+def add_version(session: Session, workspace: Workspace, names: list[str]) -> DatasetVersion:
+    """A dataset version of files that no store holds."""
+    with session.begin():
+        dataset = Dataset(workspace_id=workspace.id, name=uuid4().hex)
+        session.add(dataset)
+        session.flush()
+        roles = [FileRole.MASK if name.startswith("masks/") else FileRole.IMAGE for name in names]
+        version = DatasetVersion(
+            workspace_id=workspace.id,
+            dataset_id=dataset.id,
+            number=1,
+            digest=uuid4().hex,
+            images=roles.count(FileRole.IMAGE),
+            masks=roles.count(FileRole.MASK),
+        )
+        session.add(version)
+        session.flush()
+        for ordinal, (name, role) in enumerate(zip(names, roles, strict=True)):
+            row = {"name": name, "role": role, "ordinal": ordinal, "sha256": "0" * 64, "bytes": 1}
+            session.add(DatasetFile(workspace_id=workspace.id, version_id=version.id, **row))
+    return version
+
+
+def add_model(
+    session: Session, workspace: Workspace, name: str = "nuclei", *, state: ModelState = ModelState.READY
+) -> ModelVersion:
+    """A version 1 that no server holds."""
+    with session.begin():
+        model = Model(workspace_id=workspace.id, name=name)
+        session.add(model)
+        session.flush()
+        version = ModelVersion(
+            workspace_id=workspace.id,
+            model_id=model.id,
+            number=1,
+            state=state,
+            digest="d" * 64,
+            files={},
+            contract=CONTRACT.model_dump(mode="json"),
+            card={},
+        )
+        session.add(version)
+    return version
+
+
+def submit(session: Session, dispatcher: Dispatcher, workspace: Workspace, *, images: int = 1) -> Job:
+    """A segment job; each image has a plan block that is due."""
+    version = add_version(session, workspace, [f"image-{number}.png" for number in range(images)])
+    add_model(session, workspace, name := "m" + uuid4().hex)
+    order = SegmentIn(kind="segment", dataset_version=version.id, model=name)
+    return jobs.submit(session, dispatcher, workspace.id, order, key=uuid4().hex)
+
+
+def claim_next(session: Session, job: Job, *, owner: str = "worker") -> Claim | None:
+    """Claim a pending block of the job."""
+    with session.begin():
+        pending = select(Block.id).where(Block.job_id == job.id, Block.state == BlockState.PENDING)
+        block_id = session.scalar(pending.order_by(Block.created_at, Block.id).limit(1))
+    return blocks.claim(session, block_id, owner=owner, lease=LEASE) if block_id else None
+
+
+def must_claim(session: Session, job: Job, *, owner: str = "worker") -> Claim:
+    claim = claim_next(session, job, owner=owner)
+    assert claim is not None, "no block is pending"
+    return claim
+
+
+def outcome_of(claim: Claim, *, regions: int = 2) -> Outcome:
+    """What a worker would make of the block: a plan gives predict blocks, the others nothing more."""
+    if claim.block.stage is not Stage.PLAN:
+        return Outcome()
+    return Outcome(blocks=[NewBlock(Stage.PREDICT, number, {"box": [0, 0, 1, 1]}) for number in range(regions)])
+
+
+def work_off(session: Session, dispatcher: Dispatcher, job: Job, *, regions: int = 2) -> Iterator[Claim]:
+    """Claim and commit until nothing is pending; yields each claim before its commit."""
+    while claim := claim_next(session, job):
+        yield claim
+        assert blocks.commit(session, dispatcher, claim, outcome_of(claim, regions=regions))
+
+
+def let_lease_end(session: Session, block_id: UUID) -> None:
+    """As if the owner had been silent for long enough."""
+    with session.begin():
+        past = Block.lease_until - 2 * LEASE
+        session.execute(update(Block).where(Block.id == block_id).values(lease_until=past))
