@@ -29,7 +29,7 @@ from shared.imaging.drawing import draw_nuclei
 MODEL = "demo-nuclei"
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL_IMAGES = REPOSITORY.parent / "shared" / "data" / "dsb2018" / "train"
-STAINS = ("fluorescence", "haematoxylin")
+STAINS = ("fluorescence", "histology")
 SHOWN = ("mask", "overlay", "manifest")  # kinds of artifacts to fetch
 
 console = Console()

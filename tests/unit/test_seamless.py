@@ -1,6 +1,6 @@
 """The promise of the name: tile by tile or all at once, every pixel gets the same answer."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,9 +16,19 @@ from services.trainer.serving.served_graph import probability
 from shared.imaging.tiling import Box, Pixels, plan_tiles, read_mirrored
 
 Answer = NDArray[np.floating]
+Case = tuple[int, int, int, int]  # depth, core, height, width
 
 DEPTHS = st.integers(1, 4)
 SEEDS = st.integers(0, 1000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from more, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_network(depth: int, *, classes: int = 1, seed: int = 0, dtype: torch.dtype = torch.float32) -> UNet:
@@ -79,12 +89,14 @@ def answer_tiled(network: UNet, image: Pixels, *, core: int, halo: int, shift: i
 
 
 def find_classes(probabilities: Answer) -> NDArray[np.integer]:
-    return probabilities.argmax(axis=0) if len(probabilities) > 1 else (probabilities[0] >= 0.5).astype(int)
+    several = len(probabilities) > 1
+    classes: NDArray[np.integer] = probabilities.argmax(axis=0) if several else (probabilities[0] >= 0.5).astype(int)
+    return classes
 
 
 @st.composite
-def cases(draw: Callable[[st.SearchStrategy[int]], int]) -> tuple[int, int, int, int]:
-    """Depth, core and an image of 1 px to four cores a side, often smaller than the halo."""
+def cases(draw: st.DrawFn) -> Case:
+    """An image of 1 px to four cores a side, often smaller than the halo."""
     depth = draw(DEPTHS)
     core = 2**depth * draw(st.integers(1, 4))
     side = st.integers(1, min(4 * core, 130))
@@ -93,7 +105,7 @@ def cases(draw: Callable[[st.SearchStrategy[int]], int]) -> tuple[int, int, int,
 
 @settings(max_examples=30, deadline=None)
 @given(case=cases(), classes=st.integers(1, 3), seed=SEEDS)
-def test_the_tiled_answer_is_the_whole_image_answer(case, classes, seed):
+def test_the_tiled_answer_is_the_whole_image_answer(case: Case, classes: int, seed: int) -> None:
     depth, core, height, width = case
     network = make_network(depth, classes=classes, seed=seed)
     image = make_image(height, width, seed)
@@ -104,7 +116,7 @@ def test_the_tiled_answer_is_the_whole_image_answer(case, classes, seed):
 # In double precision no two probabilities are so close that the order of a sum decides between classes.
 @settings(max_examples=20, deadline=None)
 @given(case=cases(), classes=st.integers(1, 3), seed=SEEDS)
-def test_every_pixel_gets_the_same_class_borders_included(case, classes, seed):
+def test_every_pixel_gets_the_same_class_borders_included(case: Case, classes: int, seed: int) -> None:
     depth, core, height, width = case
     network = make_network(depth, classes=classes, seed=seed, dtype=torch.float64)
     image = make_image(height, width, seed)
@@ -113,7 +125,7 @@ def test_every_pixel_gets_the_same_class_borders_included(case, classes, seed):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 90), (5, 33), (95, 97)])
-def test_an_image_smaller_than_the_halo_is_mirrored_as_often_as_it_takes(height, width):
+def test_an_image_smaller_than_the_halo_is_mirrored_as_often_as_it_takes(height: int, width: int) -> None:
     network, image = make_network(4), make_image(height, width, seed=0)
     tiled = answer_tiled(network, image, core=32, halo=network.halo)
     np.testing.assert_allclose(tiled, answer_whole(network, image), rtol=0, atol=1e-5)
@@ -123,7 +135,7 @@ def test_an_image_smaller_than_the_halo_is_mirrored_as_often_as_it_takes(height,
 
 
 @pytest.mark.parametrize("depth", [3, 4])
-def test_an_origin_4_px_off_the_grid_changes_most_pixels(depth):
+def test_an_origin_4_px_off_the_grid_changes_most_pixels(depth: int) -> None:
     network, image = make_network(depth), make_image(150, 150, seed=0)
     wide_enough = network.halo + network.grid  # so that only the grid is to blame
     shifted = answer_tiled(network, image, core=64, halo=wide_enough, shift=4)
@@ -134,13 +146,13 @@ def test_an_origin_4_px_off_the_grid_changes_most_pixels(depth):
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
-def test_a_halo_one_grid_step_short_changes_pixels(depth):
+def test_a_halo_one_grid_step_short_changes_pixels(depth: int) -> None:
     network, image = make_network(depth), make_image(150, 150, seed=0)
     short = answer_tiled(network, image, core=64, halo=network.halo - network.grid)
     assert np.abs(short - answer_whole(network, image)).max() > 1e-3  # 100 times what the tests above allow
 
 
-def test_a_batch_normalised_over_the_tile_is_not_seamless():
+def test_a_batch_normalised_over_the_tile_is_not_seamless() -> None:
     network, image = make_network(2), make_image(150, 150, seed=0)
     network.train()
     tiled = answer_tiled(network, image, core=64, halo=network.halo)

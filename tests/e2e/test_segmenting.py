@@ -1,0 +1,159 @@
+"""The main job, through REST, Celery, Triton, S3 and SQL."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from overtile import Client
+from overtile.shapes import Job
+from PIL import Image
+
+from deploy.local.platform import WORKSPACE, Platform
+from services.trainer.networks import UNet
+from services.worker.model_server import TritonServer
+from services.worker.predictor import Predictor, ServedModel
+from shared.database import make_engine, make_sessions
+from shared.domain import models, workspaces
+from shared.imaging.tiling import Box, Pixels, plan_tiles, read_mirrored
+from shared.storage import Storage
+from tests.e2e.conftest import Register
+
+
+def segment(client: Client, paths: list[Path], model: str, *, name: str, **parameters: float) -> Job:
+    version = client.datasets.upload(paths, name=name, progress=False)
+    job = client.jobs.submit(kind="segment", dataset_version=version, model=model, **parameters)
+    return client.jobs.wait(job, progress=False, timeout=120)
+
+
+def answer_whole(network: UNet, image: Pixels, halo: int, grid: int) -> np.ndarray:
+    """torch fp32 on the whole image at once, extended by mirroring: probabilities (H, W)."""
+    height, width = image.shape[:2]
+    seen = Box(0, 0, height + -height % grid, width + -width % grid).grow(halo)
+    pixels = torch.from_numpy(read_mirrored(image, seen)).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        logits = network(pixels)
+    return torch.sigmoid(logits)[0, 0, halo : halo + height, halo : halo + width].numpy()
+
+
+@pytest.fixture(scope="module")
+def done(platform: Platform, model: str, ihc: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+    """A finished job on a real image and the folder it was downloaded to."""
+    out = tmp_path_factory.mktemp("out")
+    with Client(platform.url, platform.api_key) as client:
+        job = segment(client, [ihc], model, name="done")
+        client.jobs.download(job, to=out, progress=False)
+    return job, out
+
+
+def test_an_image_becomes_mask_overlay_probabilities_and_manifest(done: tuple[Job, Path]) -> None:
+    job, out = done
+    assert job.state == "succeeded"
+    mask = tifffile.imread(out / "ihc.png.mask.tif")
+    probability = zarr.open_array(out / "ihc.png.probability.zarr" / "0", mode="r")[:]
+    assert mask.shape == probability.shape[1:] == (512, 512)
+    np.testing.assert_array_equal(mask, probability[0] >= 127.5)
+    assert 0.01 < mask.mean() < 0.99
+    with Image.open(out / "ihc.png.overlay.png") as overlay:
+        assert min(overlay.size) >= 512
+
+
+def test_the_manifest_says_what_was_made_from_what_with_what(done: tuple[Job, Path], ihc: Path) -> None:
+    job, out = done
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["job"]["id"] == str(job.id)
+    assert manifest["images"][0]["sha256"] == hashlib.sha256(ihc.read_bytes()).hexdigest()
+    assert len(manifest["spec"]["model"]["digest"]) == 64
+    assert manifest["spec"]["parameters"] == {"threshold": 0.5}
+    assert {"python", "numpy", "zarr", "overtile-platform"} <= set(manifest["software"])
+    assert {stage["stage"] for stage in manifest["stages"]} >= {"plan", "predict", "assemble"}
+    for artifact in manifest["artifacts"]:
+        assert hashlib.sha256((out / artifact["name"]).read_bytes()).hexdigest() == artifact["sha256"]
+
+
+def test_the_mask_is_that_of_torch_on_the_whole_image(done: tuple[Job, Path], small_network: UNet, ihc: Path) -> None:
+    """The engine may compute in bf16: where torch is not undecided, the mask must be torch's."""
+    _, out = done
+    image = np.asarray(Image.open(ihc))
+    whole = answer_whole(small_network, image, small_network.halo, small_network.grid)
+    mask = tifffile.imread(out / "ihc.png.mask.tif")
+    clear = np.abs(whole - 0.5) > 0.05
+    assert clear.mean() > 0.5
+    assert (mask[clear] == (whole >= 0.5)[clear]).mean() > 0.999
+
+
+class FullPrecision(Storage):
+    """The store, whose models ask the engine for fp32."""
+
+    def get(self, key: str) -> bytes:
+        body = super().get(key)
+        if not key.endswith("config.json"):
+            return body
+        config = json.loads(body)
+        config["parameters"]["precision"] = {"string_value": "f32"}
+        return json.dumps(config).encode()
+
+
+def test_through_triton_tiled_is_one_whole_image_request(platform: Platform, register: Register, ihc: Path) -> None:
+    """On a real image, in fp32: quantised to 1/255, tiles of 256 px and one request for all give the same answer."""
+    model = find_served(platform, register(platform, "exact"))
+    halo = model.contract.halo
+    server = TritonServer(platform.environment()["OVERTILE_TRITON_URL"], predict_seconds=60, load_seconds=60)
+    predictor = Predictor(server, FullPrecision(platform.load_settings()), in_flight=2)
+    predictor.ensure_loaded(model)
+    image = np.asarray(Image.open(ihc))
+    whole = predictor.predict(model, read_mirrored(image, Box(0, 0, 512, 512).grow(halo)))
+    tiles = plan_tiles(Box(0, 0, 512, 512), core=256, halo=halo)
+    tiled = np.zeros_like(whole)
+    for tile, answer in predictor.predict_each(model, tiles, lambda tile: read_mirrored(image, tile.read)):
+        tiled[:, *tile.write.slices()] = answer
+    assert len(tiles) == 4
+    assert whole.std() > 10
+    assert np.abs(tiled.astype(int) - whole.astype(int)).max() <= 1
+    assert (tiled != whole).mean() < 1e-4  # a value on the edge of two steps may round either way
+    np.testing.assert_array_equal(tiled >= 128, whole >= 128)
+
+
+def test_a_slide_of_many_blocks_has_no_seams(
+    client: Client, model: str, small_network: UNet, picture: Callable[[int, int], Path], tmp_path: Path
+) -> None:
+    path = picture(2500, 2300)  # two blocks each way; neither side is a multiple of anything
+    job = segment(client, [path], model, name="blocks")
+    client.jobs.download(job, to=tmp_path, kinds=["probability"], progress=False)
+    got = zarr.open_array(tmp_path / f"{path.name}.probability.zarr" / "0", mode="r")[0]
+    whole = answer_whole(small_network, tifffile.imread(path), small_network.halo, small_network.grid)
+    off = np.abs(got - whole * 255)
+    seams = np.zeros(off.shape, dtype=bool)
+    for line in (256, 512, 1024, 2048):
+        seams[line - 2 : line + 2] = seams[:, line - 2 : line + 2] = True
+    assert off.mean() < 3
+    assert off[seams].mean() < off[~seams].mean() * 1.1 + 0.05
+
+
+def test_a_second_run_gives_the_same_bytes(client: Client, model: str, ihc: Path, done: tuple[Job, Path]) -> None:
+    again = segment(client, [ihc], model, name="done")
+    assert digests(client, again) == digests(client, done[0])
+
+
+def test_the_threshold_is_the_users(client: Client, model: str, ihc: Path, done: tuple[Job, Path], tmp_path: Path) -> None:
+    job = segment(client, [ihc], model, name="done", threshold=0.9)
+    client.jobs.download(job, to=tmp_path, kinds=["mask"], progress=False)
+    probability = zarr.open_array(done[1] / "ihc.png.probability.zarr" / "0", mode="r")[0]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "ihc.png.mask.tif"), probability >= 0.9 * 255)
+
+
+def digests(client: Client, job: Job) -> dict[str, str]:
+    return {a.name: a.sha256 for a in client.jobs.artifacts(job) if a.kind != "manifest"}
+
+
+def find_served(platform: Platform, name: str) -> ServedModel:
+    engine = make_engine(platform.load_settings())
+    with make_sessions(engine)() as session:
+        version = models.get(session, workspaces.find(session, WORKSPACE).id, name).versions[0]
+    engine.dispose()
+    return ServedModel.of(version)
