@@ -1,10 +1,16 @@
 """The real servers, started once by the test session and stopped with it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
+import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
@@ -17,6 +23,14 @@ from shared.domain import workspaces
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import Workspace
+
+if TYPE_CHECKING:
+    from services.trainer.export import Export
+    from services.trainer.networks import UNet
+
+# A loaded machine is no fault of the code: examples may take as long as they take.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Faults are found within seconds, so that tests of them need not wait for what a cluster would.
 IMPATIENT = {
@@ -103,6 +117,34 @@ def ihc() -> Path:
     import skimage.data
 
     return Path(skimage.data.__file__).parent / "ihc.png"
+
+
+@pytest.fixture(scope="session")
+def small_network(ihc: Path) -> UNet:
+    """Three levels, random weights, and statistics of a real image: its answers differ from pixel to pixel."""
+    import torch  # here, so that tests without it start at once
+
+    from services.trainer.networks import UNet
+
+    torch.manual_seed(0)
+    network = UNet([8, 16, 32], channels=3, classes=1)
+    image = torch.from_numpy(np.array(Image.open(ihc))).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        for _ in range(30):
+            network(image)
+        logits = network.eval()(image)
+        scale = 2 / logits.std()
+        weight, bias = network.head.parameters()
+        weight.mul_(scale)
+        bias.sub_(logits.mean()).mul_(scale)
+    return network
+
+
+@pytest.fixture(scope="session")
+def small_export(small_network: UNet) -> Export:
+    from services.trainer.export import export_model
+
+    return export_model(small_network, card={})
 
 
 def _on_database(settings: Settings, name: str, *, template: str = "template1") -> Settings:

@@ -16,20 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from overtile import Client, DatasetVersion, Job, JobDetail, ModelVersion, NotFound, OvertileError
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from deploy.local import demo_images
 from deploy.local.errors import LocalStackError
 from deploy.local.platform import Platform
-from shared.imaging.drawing import draw_nuclei
 
 MODEL = "demo-nuclei"
-REPOSITORY = Path(__file__).resolve().parents[2]
-REAL_IMAGES = REPOSITORY.parent / "shared" / "data" / "dsb2018" / "train"
-STAINS = ("fluorescence", "histology")
 SHOWN = ("mask", "overlay", "manifest")  # kinds of artifacts to fetch
 
 console = Console()
@@ -39,15 +34,16 @@ console = Console()
 class Preset:
     """The training: small enough for two cores, good enough to look at."""
 
-    images: int = 60
-    stained_share: float = 0.5  # of the images; the default image is stained, most of the real ones are not
+    bright: int = 20  # real images with stained tissue on a bright background
+    dark: int = 36    # real images of fluorescence
+    drawn: int = 40   # images that we draw
+    drawn_side: int = 256  # px
     widths: tuple[int, ...] = (16, 32, 64, 128)
-    crop: int = 256  # px
-    batch_size: int = 8
-    epochs: int = 12
-    learning_rate: float = 1e-3
+    crop: int = 128  # px
+    batch_size: int = 16
+    epochs: int = 16
+    learning_rate: float = 3e-3
     seed: int = 0
-    drawn_side: int = 384  # px, of images we draw ourselves
 
     def settings(self) -> dict[str, Any]:
         """The part of the order that decides what is learnt from given images."""
@@ -178,45 +174,11 @@ def _find_sample_image() -> Path:
 
 
 def _upload_training_images(client: Client, preset: Preset) -> DatasetVersion:
-    if REAL_IMAGES.is_dir():
-        return client.datasets.upload(_choose_real(REAL_IMAGES, preset), name="demo-training")
     with TemporaryDirectory(prefix="overtile-demo-") as folder:
-        return client.datasets.upload(_draw(Path(folder), preset), name="demo-training")
-
-
-def _choose_real(folder: Path, preset: Preset) -> dict[str, Path]:
-    """Images and masks by name: as many stained ones as the preset says, as far as there are enough."""
-    stained = round(preset.images * preset.stained_share)
-    wanted = {True: stained, False: preset.images - stained}
-    chosen: list[Path] = []
-    others: list[Path] = []
-    for path in sorted((folder / "images").glob("*.png")):
-        kind = _is_stained(path)
-        (chosen if wanted[kind] else others).append(path)
-        wanted[kind] = max(0, wanted[kind] - 1)
-        if not any(wanted.values()):
-            break
-    chosen += others[: preset.images - len(chosen)]
-    return {f"{role}/{path.name}": folder / role / path.name for path in chosen for role in ("images", "masks")}
-
-
-def _is_stained(path: Path) -> bool:
-    """Dyes have colour; fluorescence is stored as grey."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB").reduce(4), dtype=np.int16)
-    return bool((pixels.max(axis=2) - pixels.min(axis=2)).mean() > 5)
-
-
-def _draw(folder: Path, preset: Preset) -> Path:
-    """Nuclei of our own, the same ones each time."""
-    for role in ("images", "masks"):
-        (folder / role).mkdir()
-    side = preset.drawn_side
-    for number in range(preset.images):
-        image, labels = draw_nuclei(side, side, seed=preset.seed + number, stain=STAINS[number % len(STAINS)])
-        Image.fromarray(image).save(folder / "images" / f"{number:03}.png")
-        Image.fromarray(labels).save(folder / "masks" / f"{number:03}.png")
-    return folder
+        images = demo_images.gather(
+            Path(folder), bright=preset.bright, dark=preset.dark, drawn=preset.drawn, side=preset.drawn_side
+        )
+        return client.datasets.upload(images, name="demo-training")
 
 
 def _ordered(job: Job, images: DatasetVersion, preset: Preset) -> bool:

@@ -145,13 +145,15 @@ def _draw_histology(labels: Labels, generator: Generator) -> Pixels:
     fibres = np.clip(1 + 0.35 * _clouds(labels.shape, 4, generator) + 0.25 * _clouds(labels.shape, 1, generator), 0, 3)
     tissue = _draw_tissue(labels, generator) * fibres
     chromatin = 1 + 0.25 * _clouds(labels.shape, 2, generator) + 0.2 * _clouds(labels.shape, 1, generator)
-    blue = nuclei * _per_nucleus(labels, generator, spread=0.3) * chromatin * generator.uniform(0.15, 0.8)
-    blue += generator.uniform(0.0, 0.1) * tissue  # cytoplasm takes a little, too
-    around = np.where(nuclei, generator.uniform(0.4, 0.8), 1.0)  # a nucleus pushes the other stains aside
+    blue = nuclei * _per_nucleus(labels, generator, spread=0.3) * chromatin
+    around = np.where(nuclei, generator.uniform(0.1, 0.8), 1.0)  # a nucleus pushes the other stains aside
     if generator.random() < 0.5:
+        blue *= generator.uniform(0.2, 0.8)
         pink, brown = _stain_with_eosin(tissue * around, generator)
     else:
+        blue *= generator.uniform(0.1, 0.5)  # a counterstain, paler than the brown beside it
         pink, brown = _stain_with_dab(tissue * around, generator)
+    blue += generator.uniform(0.0, 0.1) * tissue  # cytoplasm takes a little, too
     amounts = np.stack([blue, pink, brown], axis=-1)
     stains = np.stack([HAEMATOXYLIN, EOSIN, DAB]) * generator.uniform(0.85, 1.15, (3, 3))  # no laboratories stain alike
     density = gaussian_filter(amounts @ stains, (*(generator.uniform(0.6, 1.4),) * 2, 0))
@@ -166,10 +168,11 @@ def _stain_with_eosin(tissue: Field, generator: Generator) -> tuple[Field, Field
 
 
 def _stain_with_dab(tissue: Field, generator: Generator) -> tuple[Field, Field]:
-    """Immunohistochemistry: whole regions brown, the rest nearly colourless."""
+    """Immunohistochemistry: whole regions brown, darker along membranes, the rest nearly colourless."""
     regions = 5 * _clouds(tissue.shape, generator.uniform(20, 60), generator) + generator.uniform(-6, 6)
-    shades = np.clip(1 + 0.4 * _clouds(tissue.shape, 5, generator), 0, 3)
-    brown = np.clip(regions, 0, 1) * shades * generator.uniform(0.1, 0.6)
+    membranes = np.exp(-((_clouds(tissue.shape, generator.uniform(4, 8), generator) / 0.2) ** 2))
+    shades = 1 + generator.uniform(0, 2) * membranes
+    brown = np.clip(regions, 0, 1) * shades * generator.uniform(0.1, 0.5)
     return tissue * generator.uniform(0, 0.06), tissue * brown
 
 

@@ -8,7 +8,7 @@ LEVELS = 255  # uint8 probabilities are p × 255, rounded
 
 
 def find_classes(planes: Pixels, *, threshold: float) -> Pixels:
-    """Probabilities (planes, H, W) → class per pixel (H, W), 0 = background.
+    """Probabilities (1 … 256 planes, H, W) → class per pixel (H, W), 0 = background.
 
     One plane: class 1 where the probability reaches `threshold` (0 … 1). More: the most probable class, the first of
     equals; the threshold is not used.
@@ -19,7 +19,10 @@ def find_classes(planes: Pixels, *, threshold: float) -> Pixels:
 
 
 def find_outlines(classes: Pixels) -> Pixels:
-    """Class per pixel (H, W) → the same, but 0 wherever all four neighbours have the pixel's class."""
+    """Class per pixel (H, W) → the same, but 0 wherever all neighbours have the pixel's class.
+
+    Neighbours are the four pixels next to it, fewer at the border: what the border cuts off is left open there.
+    """
     same = np.ones(classes.shape, dtype=bool)
     same[1:] &= classes[1:] == classes[:-1]
     same[:-1] &= classes[:-1] == classes[1:]

@@ -53,7 +53,8 @@ def find_window(parts: Iterable[Samples]) -> Window:
         if part.dtype == np.uint16:
             histogram += np.bincount(part.ravel(), minlength=2**16)
             continue
-        believed = part[np.abs(part) < LARGEST]
+        with np.errstate(over="ignore"):  # float16 cannot hold the largest; infinity does as well
+            believed = part[np.abs(part) < LARGEST]
         if believed.size:
             low, high = min(low, float(believed.min())), max(high, float(believed.max()))
     if histogram.any():

@@ -5,11 +5,10 @@ from pathlib import Path
 from shared.errors import Rejected
 from shared.imaging.normalisation import Window
 from shared.slides.openslide import OpenSlideSlide, find_vendor
-from shared.slides.raster import RasterSlide
+from shared.slides.raster import JPEG, PNG, RasterSlide
 from shared.slides.slide import Limits, Slide
 from shared.slides.tiff import TiffSlide
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two are BigTIFF
 TAKEN = "PNG, JPEG, TIFF and the slide formats that OpenSlide reads"
 FLAT_TIFF = {None, "generic-tiff"}  # OpenSlide's names for TIFFs that are no vendor's slide

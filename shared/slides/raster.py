@@ -1,69 +1,97 @@
 """PNG and JPEG: decoded whole, once."""
 
-import math
-import warnings
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from shared.errors import Rejected
-from shared.imaging.normalisation import Samples, Window, find_window, to_rgb
+from shared.imaging.normalisation import Samples, Window, colours_of, find_window, to_rgb, to_uint8
 from shared.imaging.tiling import Box, Pixels
-from shared.slides.slide import Limits, Slide
+from shared.slides.slide import Level, Limits, Slide
 
-DEEP_MODES = {"I;16", "I;16B", "I;16L", "I", "F"}
-BYTES_PER_PIXEL = 4
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+IHDR = struct.Struct(">8x 4x 4s II B")  # a PNG's first chunk: its name, width, height, bits per sample
+RGB = 3  # bytes per pixel of what is kept
+PILLOWS = 4 + 6  # bytes per pixel that Pillow decodes to, and that libjpeg needs for progressive ones meanwhile
+CHANNELS = 4  # libpng turns palettes into colours and transparent ones into alpha: four channels at most
+PIXELS_PER_BYTE = 512  # at most in a JPEG: a bit for a block of 8 × 8 px
+SCAN, SCANS = b"\xff\xda", 100  # a progressive JPEG's passes over the image: some ten; a bomb has thousands
+# What damaged files raise: libpng (through imagecodecs); Pillow's parser and decoder of JPEGs.
+DAMAGE = (imagecodecs.PngError, OSError, SyntaxError, ValueError, struct.error)
 
 
 class RasterSlide(Slide):
     """An image that can only be decoded as a whole; it is held in memory, as uint8 RGB."""
 
     def __init__(self, path: Path, *, name: str, window: Window | None, limits: Limits) -> None:
+        with path.open("rb") as file:
+            head = file.read(IHDR.size)
+        self.format = "png" if head.startswith(PNG) else "jpeg"
         try:
-            with warnings.catch_warnings():
-                # Pillow's own limit would speak first, and not to our user; the check below takes its place.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path, formats=("PNG", "JPEG")) as image:
-                    self._check(image, name, limits)
-                    self.format = str(image.format).lower()
-                    self._pixels, self.window = _decode(image, window)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:  # all of these come from damaged files
+            if self.format == "png":
+                level, self._pixels, self.window = _decode_png(path, head, window, name=name, limits=limits)
+            else:
+                level, self._pixels = _decode_jpeg(path, name, limits)
+        except DAMAGE as error:
             raise Rejected(
-                f"{name}: damaged or cut off ({error}); export it again and check it opens in a viewer"
+                f"{name}: the {self.format.upper()} is damaged or cut off ({error}); export it again and check that "
+                "it opens in a viewer"
             ) from error
-        except Image.DecompressionBombError as error:
-            raise Rejected(f"{name}: {error}") from error
-        self.height, self.width = self._pixels.shape[:2]
+        self.levels = (level,)
 
-    def _check(self, image: Image.Image, name: str, limits: Limits) -> None:
-        limits.check(name, height=image.height, width=image.width)
-        limits.check_decoded(
-            name,
-            size=image.width * image.height * BYTES_PER_PIXEL,
-            mend="save it as a tiled TIFF, which is read in parts",
-        )
-
-    def read(self, box: Box) -> Pixels:
-        return self._pixels[box.slices()]
-
-    def overview(self, side: int) -> Pixels:
-        factor = math.ceil(max(self.height, self.width) / side)
-        return _shrink(self._pixels, factor)
+    def _read(self, box: Box, level: int) -> Pixels:  # noqa: ARG002  # there is one level only
+        return self._pixels[box.slices()].copy()
 
 
-def _decode(image: Image.Image, window: Window | None) -> tuple[Pixels, Window | None]:
-    if image.mode in DEEP_MODES:
-        samples: Samples = np.asarray(image)
-        if samples.dtype != np.float32:  # Pillow widens 16 bits to 32 in some modes
-            samples = samples.astype(np.uint16) if samples.min() >= 0 and samples.max() < 2**16 else samples
-        window = window or find_window([samples])
-        return to_rgb(window.apply(samples)), window
-    mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
-    return to_rgb(np.asarray(image.convert(mode))), None
+def _check(name: str, limits: Limits, *, height: int, width: int, peak: int) -> Level:
+    """The image as one level, if its size is taken. `peak`: bytes per pixel while it is decoded."""
+    limits.check(name, height=height, width=width)
+    limits.check_decoded(name, size=width * height * peak, mend="save it as a tiled TIFF, which is read in parts")
+    return Level(height, width, (1, width))
 
 
-def _shrink(pixels: Pixels, factor: int) -> Pixels:
-    if factor == 1:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).reduce(factor))
+def _decode_png(
+    path: Path, head: bytes, window: Window | None, *, name: str, limits: Limits
+) -> tuple[Level, Pixels, Window | None]:
+    """RGB by libpng, which refuses what Pillow would fill up with black; 16 bits by the same rule as TIFFs."""
+    chunk, width, height, depth = IHDR.unpack(head)
+    if chunk != b"IHDR":
+        raise ValueError("its header is missing")
+    level = _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + RGB)
+    samples: Samples = imagecodecs.png_decode(path.read_bytes()).reshape(height, width, -1)
+
+    def parts() -> Iterator[Samples]:
+        return (colours_of(samples[piece.slices()]) for piece in level.pieces())
+
+    if samples.dtype != np.uint8:
+        window = window or find_window(parts())
+    pixels = np.empty((height, width, RGB), dtype=np.uint8)
+    for piece in level.pieces():
+        part = samples[piece.slices()]
+        pixels[piece.slices()] = to_rgb(to_uint8(part, window))
+    return level, pixels, window
+
+
+def _decode_jpeg(path: Path, name: str, limits: Limits) -> tuple[Level, Pixels]:
+    """RGB by Pillow, which turns CMYK into it."""
+    with JpegImageFile(path) as image:  # not Image.open: its limit on pixels would speak first, and not to our user
+        level = _check(name, limits, height=image.height, width=image.width, peak=PILLOWS)
+        _check_content(path.read_bytes(), level)
+        image.load()
+        pixels = np.empty((level.height, level.width, RGB), dtype=np.uint8)
+        for piece in level.pieces():  # in strips, so that the whole is never held in a third form
+            part = image.crop((piece.left, piece.top, piece.right, piece.bottom))
+            pixels[piece.slices()] = np.asarray(part.convert("RGB"))
+        return level, pixels
+
+
+def _check_content(content: bytes, level: Level) -> None:
+    """Raise ValueError for a JPEG that libjpeg would fill up with grey, or be busy with for hours."""
+    if level.height * level.width > len(content) * PIXELS_PER_BYTE:
+        raise ValueError(f"{len(content)} bytes cannot hold {level.width} × {level.height} px")
+    if content.count(SCAN) > SCANS:
+        raise ValueError(f"it has more than {SCANS} passes over the image")

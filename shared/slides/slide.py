@@ -1,13 +1,21 @@
 """What every image format must offer."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from PIL import Image
+
 from shared.errors import Rejected
 from shared.imaging.normalisation import Window
 from shared.imaging.tiling import Box, Pixels
+
+PIECE = 2**22  # px read at once when going over the whole image; more only where the file's own tiles are larger
+SHARPEST, COARSEST = 0.01, 100.0  # µm per pixel that a microscope can have; 72 dpi is a screen
 
 
 @dataclass(frozen=True)
@@ -21,9 +29,11 @@ class Limits:
     def check(self, name: str, *, height: int, width: int) -> None:
         """Raise Rejected if the image is empty or beyond all bounds."""
         if height < 1 or width < 1:
-            raise Rejected(f"{name}: the image has no pixels ({width} × {height})")
+            raise Rejected(f"{name}: the image has no pixels ({width} × {height}); export it again")
         if height * width > self.pixels or max(height, width) > self.side:
-            raise Rejected(f"{name}: {width} × {height} px is beyond what is taken; the header may be damaged")
+            raise Rejected(
+                f"{name}: {width} × {height} px is beyond what is taken; the header may be damaged: export it again"
+            )
 
     def check_decoded(self, name: str, *, size: int, mend: str) -> None:
         """Raise Rejected if `size` bytes would have to be held at once."""
@@ -34,29 +44,79 @@ class Limits:
             )
 
 
+@dataclass(frozen=True)
+class Level:
+    """One resolution of an image. `tile`: (height, width) of what its file decodes at once, px."""
+
+    height: int
+    width: int
+    tile: tuple[int, int]
+
+    def pieces(self, unit: int = 1) -> Iterator[Box]:
+        """Boxes that cover the level once, about `PIECE` px each, with corners at multiples of `unit`.
+
+        They follow the tiles, so that few of these are decoded twice.
+        """
+        tile_height, tile_width = min(self.tile[0], self.height), min(self.tile[1], self.width)
+        columns = min(_whole(PIECE // tile_height, tile_width), self.width)
+        rows = min(_whole(PIECE // columns, tile_height), self.height)
+        rows, columns = _whole(rows, unit), _whole(columns, unit)
+        for top in range(0, self.height, rows):
+            for left in range(0, self.width, columns):
+                yield Box(top, left, min(top + rows, self.height), min(left + columns, self.width))
+
+
 class Slide(ABC):
     """An open image. Safe to share between threads.
 
-    `height`, `width`: px at full resolution. `mpp`: µm per pixel, None if the file does not say.
+    `levels`: its resolutions, the full one first. `mpp`: µm per pixel, None if the file does not say.
     `window`: the intensities that became 0 and 255, None where the file holds uint8.
     """
 
     format: str
-    height: int
-    width: int
+    levels: tuple[Level, ...]
     mpp: float | None = None
     window: Window | None = None
 
-    @abstractmethod
+    @property
+    def height(self) -> int:
+        """Rows at full resolution, px."""
+        return self.levels[0].height
+
+    @property
+    def width(self) -> int:
+        """Columns at full resolution, px."""
+        return self.levels[0].width
+
     def read(self, box: Box) -> Pixels:
-        """The pixels (box.height, box.width, 3) of a box inside the image. Raises Rejected for damaged data."""
+        """The pixels (box.height, box.width, 3) of a box inside the image, contiguous, the caller's own.
+
+        Raises:
+            ValueError: the box leaves the image.
+            Rejected: the data are damaged.
+        """
+        if min(box.top, box.left) < 0 or box.bottom > self.height or box.right > self.width:
+            raise ValueError(f"{box} leaves the image of {self.width} × {self.height} px; mirror it first")
+        return np.require(self._read(box, 0), requirements=("C", "W"))
+
+    def overview(self, side: int) -> Pixels:
+        """The whole image (h, w, 3), averaged down until neither side exceeds `side` px; small images as they are."""
+        index = max(i for i, level in enumerate(self.levels) if i == 0 or max(level.height, level.width) >= side)
+        level = self.levels[index]
+        factor = math.ceil(max(level.height, level.width) / side)
+        picture = np.empty((math.ceil(level.height / factor), math.ceil(level.width / factor), 3), dtype=np.uint8)
+        for piece in level.pieces(factor):
+            small = np.asarray(Image.fromarray(np.ascontiguousarray(self._read(piece, index))).reduce(factor))
+            top, left = piece.top // factor, piece.left // factor
+            picture[top : top + small.shape[0], left : left + small.shape[1]] = small
+        return picture
 
     @abstractmethod
-    def overview(self, side: int) -> Pixels:
-        """The whole image (h, w, 3), scaled down by a whole factor or more until neither side exceeds `side` px."""
+    def _read(self, box: Box, level: int) -> Pixels:
+        """The pixels (box.height, box.width, 3) of a box inside a level; not necessarily contiguous or writable."""
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing open
-        """Give back what is held open."""
+        """Give back what is held open. Nothing can be read afterwards; closing again does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -65,3 +125,13 @@ class Slide(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def believable_mpp(value: float) -> float | None:
+    """`value` in µm per pixel, None if no microscope has it (or it is no number)."""
+    return value if SHARPEST < value < COARSEST else None
+
+
+def _whole(length: int, unit: int) -> int:
+    """The largest multiple of `unit` within `length`, one unit at least."""
+    return max(length // unit, 1) * unit

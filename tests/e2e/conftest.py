@@ -7,14 +7,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import tifffile
-import torch
 from overtile import Client
-from PIL import Image
 from sqlalchemy.orm import Session
 
 from deploy.local.platform import WORKSPACE, Platform
-from services.trainer.export import Export, export_model
-from services.trainer.networks import UNet
+from services.trainer.export import Export
 from shared.database import make_engine, make_sessions
 from shared.domain import models, workspaces
 from shared.storage import Storage, model_key
@@ -22,26 +19,6 @@ from shared.tables import ModelVersion, Workspace
 from shared.tables.models import ModelState
 
 Register = Callable[[Platform, str], str]
-
-
-@pytest.fixture(scope="session")
-def small_network(ihc: Path) -> UNet:
-    """Three levels, random weights, and statistics of a real image: its answers differ from pixel to pixel."""
-    torch.manual_seed(0)
-    network = UNet([8, 16, 32], channels=3, classes=1)
-    image = torch.from_numpy(np.array(Image.open(ihc))).permute(2, 0, 1)[None].float() / 255
-    with torch.no_grad():
-        for _ in range(30):
-            network(image)
-        logits = network.eval()(image)
-        network.head.weight.mul_(2 / logits.std())
-        network.head.bias.sub_(logits.mean()).mul_(2 / logits.std())
-    return network
-
-
-@pytest.fixture(scope="session")
-def small_export(small_network: UNet) -> Export:
-    return export_model(small_network, card={})
 
 
 @pytest.fixture(scope="session")
@@ -104,5 +81,3 @@ def _register(session: Session, storage: Storage, workspace: Workspace, name: st
                 card={},
             )
         )
-
-

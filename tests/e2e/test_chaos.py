@@ -155,19 +155,21 @@ def test_a_job_is_cancelled_while_it_is_being_worked_on(
 
 def wait_for_a_held_block(engine: Engine, job: Job) -> None:
     """Until a worker holds a block under a fresh lease: one that a killed worker left does not count."""
-    fresh = "SELECT count(*) FROM blocks WHERE job_id = :job AND state = 'leased' AND lease_until > now() + interval '2.2 s'"
+    fresh = "state = 'leased' AND lease_until > now() + interval '2.2 s'"
     wait_until(engine, job, fresh, 1)
 
 
 def wait_for_commits(engine: Engine, job: Job, count: int) -> None:
-    wait_until(engine, job, "SELECT count(*) FROM blocks WHERE job_id = :job AND state = 'done'", count)
+    wait_until(engine, job, "state = 'done'", count)
 
 
-def wait_until(engine: Engine, job: Job, query: str, count: int) -> None:
+def wait_until(engine: Engine, job: Job, condition: str, count: int) -> None:
+    """Until `count` blocks of the job fulfil the condition."""
+    query = f"SELECT count(*) FROM blocks WHERE job_id = :job AND {condition}"
     deadline = time.monotonic() + 60
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while (connection.scalar(text(query), {"job": job.id}) or 0) < count:
-            assert time.monotonic() < deadline, f"{query} stayed below {count}"
+            assert time.monotonic() < deadline, f"{condition}: less than {count}"
             time.sleep(0.01)
 
 

@@ -15,7 +15,8 @@ from services.api.app import create_app
 from services.api.settings import ApiSettings
 from shared.domain import workspaces
 from shared.settings import Settings
-from shared.tables import DatasetVersion, Job, Workspace
+from shared.tables import ApiKey, DatasetVersion, Job, Workspace
+from shared.tables.jobs import JobState
 from shared.tables.models import ModelState
 from tests.rows import add_model, add_version
 
@@ -70,8 +71,9 @@ def test_a_revoked_key_opens_nothing(client: TestClient, session: Session, works
 def test_keys_are_kept_as_hashes_only(client: TestClient, session: Session) -> None:
     key = client.headers["Authorization"].removeprefix("Bearer ")
     with session.begin():
-        (row,) = session.execute(select(workspaces.ApiKey.__table__)).all()
-    assert key not in [str(value) for value in row]
+        row = session.scalars(select(ApiKey)).one()
+    assert key not in [str(value) for value in vars(row).values()]
+    assert row.digest == hashlib.sha256(key.encode()).hexdigest()
 
 
 def test_a_file_goes_up_by_its_url_and_becomes_a_version(client: TestClient) -> None:
@@ -129,7 +131,9 @@ def test_names_that_are_no_plain_path_are_refused(client: TestClient, name: str)
 def test_a_dataset_name_is_taken_once(client: TestClient) -> None:
     assert client.post("/v1/datasets", json={"name": "cohort"}).status_code == 201
     assert_problem(client.post("/v1/datasets", json={"name": "cohort"}), 409, "cohort")
-    assert [item["name"] for item in client.get("/v1/datasets", params={"name": "cohort"}).json()["items"]] == ["cohort"]
+    assert [item["name"] for item in client.get("/v1/datasets", params={"name": "cohort"}).json()["items"]] == [
+        "cohort"
+    ]
 
 
 def test_an_order_sent_twice_is_one_job(client: TestClient, session: Session, version: DatasetVersion) -> None:
@@ -278,7 +282,7 @@ def test_a_finished_job_cannot_be_cancelled(client: TestClient, session: Session
     job = client.post("/v1/jobs", json=order(version)).json()
     with session.begin():
         row = session.scalars(select(Job)).one()
-        row.state, row.finished_at = "succeeded", row.created_at
+        row.state, row.finished_at = JobState.SUCCEEDED, row.created_at
     assert_problem(client.post(f"/v1/jobs/{job['id']}/cancel"), 409, "succeeded")
 
 

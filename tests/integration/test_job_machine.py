@@ -121,6 +121,6 @@ def machine(sessions: Sessions, workspace: Workspace) -> type[JobMachine]:
 
 def test_no_order_of_events_loses_a_job_or_commits_a_block_twice(machine: type[JobMachine]) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=checks)
     )

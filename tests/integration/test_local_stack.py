@@ -346,7 +346,12 @@ def test_stop_kills_a_program_that_ignores_its_signal(tmp_path):
 def test_a_program_outlives_the_thread_that_started_it(tmp_path):
     process = shell("trap 'echo signalled' TERM; while :; do echo tick; sleep 0.01; done", tmp_path)
     ticking = threading.Event()
-    starter = threading.Thread(target=lambda: (process.start(), ticking.wait()))
+
+    def start_and_wait() -> None:
+        process.start()
+        ticking.wait()
+
+    starter = threading.Thread(target=start_and_wait)
     starter.start()
     assert eventually(lambda: process.log.exists() and "tick" in process.log.read_text())
     ticking.set()  # the thread must not end earlier: the tie to it is made last, by the child

@@ -26,9 +26,7 @@ def test_blocks_cover_every_pixel_exactly_once(height: int, width: int, side: in
     assert (covered == 1).all()
 
 
-@given(
-    top=st.integers(0, 20), left=st.integers(0, 20), size=SIDE, cores=st.integers(1, 8), halos=st.integers(0, 6)
-)
+@given(top=st.integers(0, 20), left=st.integers(0, 20), size=SIDE, cores=st.integers(1, 8), halos=st.integers(0, 6))
 def test_every_read_is_one_size_and_begins_on_the_grid(top: int, left: int, size: int, cores: int, halos: int) -> None:
     grid = 16
     region = Box(top * grid, left * grid, top * grid + size, left * grid + size)
@@ -50,9 +48,7 @@ def test_mirroring_is_numpys_reflection_however_far_the_box_leaves_the_image(
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), data=st.data())
-def test_a_mirrored_read_asks_only_for_what_lies_inside_the_image(
-    height: int, width: int, data: st.DataObject
-) -> None:
+def test_a_mirrored_read_asks_only_for_what_lies_inside_the_image(height: int, width: int, data: st.DataObject) -> None:
     top, left = data.draw(st.integers(-80, 80)), data.draw(st.integers(-80, 80))
     box = Box(top, left, top + data.draw(st.integers(1, 90)), left + data.draw(st.integers(1, 90)))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -63,7 +59,9 @@ def test_a_mirrored_read_asks_only_for_what_lies_inside_the_image(
         return image[inside.slices()]
 
     seen = mirror_read(read, box, height=height, width=width)
-    np.testing.assert_array_equal(seen, image[reflect(box.top, box.bottom, size=height)][:, reflect(box.left, box.right, size=width)])
+    np.testing.assert_array_equal(
+        seen, image[reflect(box.top, box.bottom, size=height)][:, reflect(box.left, box.right, size=width)]
+    )
 
 
 def test_one_pixel_is_repeated() -> None:

@@ -1,0 +1,64 @@
+"""From probabilities to classes and outlines."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from shared.imaging.masks import find_classes, find_outlines
+
+CLASSES = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "first"), [(0.0, 0), (1 / 255, 1), (0.2, 51), (0.5, 128), (0.6, 153), (0.999, 255), (1.0, 255)]
+)
+def test_a_pixel_is_foreground_from_the_threshold_on(threshold: float, first: int) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    classes = find_classes(levels, threshold=threshold)
+    assert (classes.shape, classes.dtype.name) == ((16, 16), "uint8")
+    np.testing.assert_array_equal(classes.ravel(), np.arange(256) >= first)
+
+
+@settings(deadline=None)
+@given(level=st.integers(0, 255))
+def test_a_stored_probability_reaches_itself(level: int) -> None:
+    assert find_classes(np.full((1, 1, 1), level, dtype=np.uint8), threshold=level / 255).item() == 1
+
+
+def test_of_several_classes_the_most_probable_wins_and_the_first_of_equals() -> None:
+    planes = np.array([[[90, 80, 0]], [[80, 80, 0]], [[85, 95, 1]]], dtype=np.uint8)
+    for threshold in (0.0, 0.5, 1.0):
+        assert find_classes(planes, threshold=threshold).tolist() == [[0, 2, 2]]
+    assert find_classes(planes[:2], threshold=0.5).tolist() == [[0, 0, 0]]
+
+
+def test_as_many_classes_as_a_byte_can_count() -> None:
+    planes = np.zeros((256, 1, 1), dtype=np.uint8)
+    planes[255] = 1
+    assert find_classes(planes, threshold=0.5).item() == 255
+
+
+def test_an_outline_is_what_touches_another_class() -> None:
+    classes = np.zeros((5, 6), dtype=np.uint8)
+    classes[1:5, 1:5] = 2
+    expected = classes.copy()
+    expected[2:5, 2:4] = 0  # the inside, and the lower edge, which is the image's own
+    expected[4, 1], expected[4, 4] = 2, 2
+    np.testing.assert_array_equal(find_outlines(classes), expected)
+
+
+@settings(deadline=None)
+@given(classes=CLASSES)
+def test_outlines_keep_their_class_and_lie_where_a_neighbour_differs(classes: np.ndarray) -> None:
+    outlines = find_outlines(classes)
+    padded = np.pad(classes, 1, mode="edge")
+    neighbours = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+    differs = np.any([neighbour != classes for neighbour in neighbours], axis=0)
+    np.testing.assert_array_equal(outlines, np.where(differs, classes, 0))
+
+
+def test_one_class_everywhere_has_no_outline() -> None:
+    assert not find_outlines(np.ones((4, 4), dtype=np.uint8)).any()
+    assert not find_outlines(np.ones((1, 1), dtype=np.uint8)).any()
