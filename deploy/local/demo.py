@@ -34,14 +34,14 @@ console = Console()
 class Preset:
     """The training: small enough for two cores, good enough to look at."""
 
-    bright: int = 20  # real images with stained tissue on a bright background
-    dark: int = 36    # real images of fluorescence
-    drawn: int = 40   # images that we draw
+    bright: int = 24  # real images with stained tissue on a bright background
+    dark: int = 36  # real images of fluorescence
+    drawn: int = 40  # images that we draw
     drawn_side: int = 256  # px
     widths: tuple[int, ...] = (16, 32, 64, 128)
     crop: int = 128  # px
     batch_size: int = 16
-    epochs: int = 16
+    epochs: int = 22
     learning_rate: float = 3e-3
     seed: int = 0
 

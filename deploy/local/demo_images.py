@@ -28,8 +28,9 @@ def gather(folder: Path, *, bright: int, dark: int, drawn: int, side: int) -> di
     stained: list[Stain] = ["histology"] * drawn
     if REAL_IMAGES.is_dir():
         return {**_choose_real(bright=bright, dark=dark), **_draw(folder, stained, side=side)}
-    instead: list[Stain] = [*["histology"] * bright, *["fluorescence"] * dark]
-    return _draw(folder, stained + instead, side=side)
+    more_stained: list[Stain] = ["histology"] * bright
+    fluorescent: list[Stain] = ["fluorescence"] * dark
+    return _draw(folder, stained + more_stained + fluorescent, side=side)
 
 
 def _choose_real(*, bright: int, dark: int) -> dict[str, Path]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +13,7 @@ from shared.errors import Rejected
 from shared.imaging.normalisation import to_channels
 from shared.imaging.tiling import Box, Pixels, read_mirrored
 from shared.slides import open_slide
+from shared.slides.planes import open_tiff
 from shared.slides.tiff import DAMAGE
 
 _TIFF = (b"II", b"MM")
@@ -25,7 +25,7 @@ class Sample:
 
     name: str
     image: Pixels  # (H, W, channels)
-    mask: Pixels   # (H, W), index of the class, 0 = background
+    mask: Pixels  # (H, W), index of the class, 0 = background
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Batch:
     """Crops that the network sees at once."""
 
     images: Pixels  # (N, H, W, channels)
-    masks: Pixels   # (N, H, W)
+    masks: Pixels  # (N, H, W)
 
 
 def load_samples(pairs: Iterable[tuple[str, Path, Path]], *, channels: int, classes: int) -> list[Sample]:
@@ -100,7 +100,7 @@ class Crops:
 
 
 def _load(name: str, image_path: Path, mask_path: Path, *, channels: int, classes: int) -> Sample:
-    with open_slide(image_path) as slide:
+    with open_slide(image_path, name=name) as slide:
         image = np.array(to_channels(slide.read(Box(0, 0, slide.height, slide.width)), channels))
     values = _read_mask(mask_path, name)
     if values.shape != image.shape[:2]:
@@ -117,10 +117,13 @@ def _read_mask(path: Path, name: str) -> NDArray[np.generic]:
         with path.open("rb") as file:
             is_tiff = file.read(2) in _TIFF
         if is_tiff:
-            values: NDArray[np.generic] = tifffile.imread(path)
+            with open_tiff(path) as tiff:
+                values: NDArray[np.generic] = tiff.asarray()
         else:
             with Image.open(path, formats=("PNG",)) as image:
                 values = np.asarray(image)
+        if values.size == 0:
+            raise ValueError("no pixels")
     except (*DAMAGE, SyntaxError, Image.DecompressionBombError) as error:
         raise Rejected(f"{name}: the mask is no readable PNG or TIFF ({error}); export it again") from error
     values = _drop_colour(values.squeeze() if values.ndim > 3 else values)

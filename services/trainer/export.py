@@ -24,7 +24,7 @@ NORMALISATION = "value / 255"
 _BACKEND = Path(__file__).with_name("serving") / "model.py"
 _QUESTION_SEED = 0
 _QUESTION_STEP = 16  # 16 × 16 values of the smallest core
-_TOLERANCE = 3       # uint8 steps on average: bf16 differs by less than one, a wrong model by tens
+_TOLERANCE = 3  # uint8 steps on average: bf16 differs by less than one, a wrong model by tens
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Export:
 
     files: dict[str, bytes]  # by name in the model version's folder
     contract: TilingContract
-    digest: str              # sha256 of model.onnx, hex
+    digest: str  # sha256 of model.onnx, hex
 
 
 def export_model(network: UNet, *, card: Mapping[str, Any], classes: Sequence[str] | None = None) -> Export:

@@ -115,9 +115,7 @@ def _write_card(spec: dict[str, Any], trained: Trained, *, images: int) -> dict[
     }
 
 
-def _describe(
-    export: Export, stored: dict[str, Stored], *, model_id: UUID, card: dict[str, Any]
-) -> NewModelVersion:
+def _describe(export: Export, stored: dict[str, Stored], *, model_id: UUID, card: dict[str, Any]) -> NewModelVersion:
     return NewModelVersion(
         model_id=model_id,
         digest=export.digest,

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from services.trainer.data import Crops, Sample, split
+from services.trainer.data import Batch, Crops, Sample, split
 from services.trainer.losses import pixel_loss
 from services.trainer.networks import UNet, build_network
 from services.trainer.networks.inputs import as_input
@@ -26,11 +27,11 @@ _LARGEST_MODEL = 1_900_000_000  # bytes; a protobuf, and so an ONNX file, ends a
 class Epoch:
     """What one pass over the training images achieved."""
 
-    epoch: int               # from 1
-    train_loss: float        # mean cross-entropy per pixel
+    epoch: int  # from 1
+    train_loss: float  # mean cross-entropy per pixel
     validation_loss: float
-    validation_dice: float   # 0 … 1
-    validation_iou: float    # 0 … 1
+    validation_dice: float  # 0 … 1
+    validation_iou: float  # 0 … 1
     seconds: float
 
 
@@ -49,13 +50,11 @@ def train(
 ) -> Trained:
     """Train the ordered network and keep the epoch with the best validation Dice (of equals, the lowest loss).
 
+    Adam (Kingma and Ba 2015); the learning rate falls to 0 along half a cosine (Loshchilov and Hutter 2017).
     The same order and samples give the same weights, on the same kind of processor with as many threads.
 
-    Args:
-        order: network, epochs, crop, learning rate and so on.
-        samples: from `load_samples`, with the network's channels and classes.
-        check: called at every step; what it raises ends the training and passes through.
-        note: given the figures of an epoch at its end, and the step every two seconds.
+    `samples`: with the channels and classes of the ordered network. `check`: called at every step; what it raises ends
+    the training and passes through. `note`: given the figures of an epoch at its end, the step every two seconds.
 
     Raises:
         Rejected: the order cannot work, or the loss is no number any more.
@@ -67,7 +66,9 @@ def train(
     crops = Crops(training, side=order.crop, batch_size=order.batch_size, seed=order.seed)
     network = build_network(order.network)
     refuse_unworkable(order, network)
-    model, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), lr=order.learning_rate))
+    adam = torch.optim.Adam(network.parameters(), lr=order.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, order.epochs * crops.steps)
+    model, optimizer = fabric.setup(network, adam)
     progress = _Progress(note, epochs=order.epochs, steps=crops.steps)
     history: list[Epoch] = []
     best_weights = {}
@@ -77,12 +78,9 @@ def train(
         network.train()
         for step, batch in enumerate(crops.draw(number), 1):
             check()
-            images, masks = fabric.to_device((torch.from_numpy(batch.images), torch.from_numpy(batch.masks)))
-            loss = pixel_loss(model(as_input(images)), masks)
-            losses.append(finite(loss.item(), epoch=number, step=step, rate=order.learning_rate))
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
+            loss = learn(batch, model, optimizer=optimizer, fabric=fabric)
+            losses.append(finite(loss, epoch=number, step=step, rate=order.learning_rate))
+            schedule.step()
             progress.tell_step(number, step)
         scores = validate(network, held, fabric=fabric, check=check)
         seconds = time.monotonic() - begun
@@ -94,6 +92,16 @@ def train(
 
     network.load_state_dict(best_weights)
     return Trained(network.eval(), history, best, time.monotonic() - started)
+
+
+def learn(batch: Batch, model: nn.Module, *, optimizer: torch.optim.Optimizer, fabric: Fabric) -> float:
+    """One step of gradient descent; the batch's loss before it."""
+    images, masks = fabric.to_device((torch.from_numpy(batch.images), torch.from_numpy(batch.masks)))
+    loss = pixel_loss(model(as_input(images)), masks)
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    optimizer.step()
+    return loss.item()
 
 
 def choose_precision() -> Literal["bf16-mixed", "32-true"]:

@@ -24,7 +24,7 @@ class Scores:
 
     loss: float  # mean cross-entropy per pixel
     dice: float  # 0 … 1
-    iou: float   # 0 … 1
+    iou: float  # 0 … 1
 
 
 def validate(network: UNet, samples: Sequence[Sample], *, fabric: Fabric, check: Callable[[], None]) -> Scores:

@@ -59,7 +59,7 @@ class Claim:
     block: Block
     job: Job
     image: JobImage | None
-    fence: int    # tells this claim from every other one of the same block
+    fence: int  # tells this claim from every other one of the same block
     attempt: int  # which try this is, from 1
 
 

@@ -26,10 +26,10 @@ _HARMONICS = np.arange(2, 6)  # 1 would only shift the outline
 class _Habit:
     """What the nuclei of one image have in common."""
 
-    radius: float   # px, typical
+    radius: float  # px, typical
     stretch: float  # length by width of the longest
-    turn: float     # radians, the direction they tend to
-    order: float    # 0: every direction is as likely, 1: all lie the same way
+    turn: float  # radians, the direction they tend to
+    order: float  # 0: every direction is as likely, 1: all lie the same way
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Nucleus:
     row: float
     column: float
     radii: tuple[float, float]  # px
-    turn: float                 # radians
+    turn: float  # radians
     waves: Field
     phases: Field
 

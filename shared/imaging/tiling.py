@@ -128,6 +128,6 @@ def mirror_read(read: Callable[[Box], Pixels], box: Box, *, height: int, width: 
     inside = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
     pixels = read(inside)
     if inside == box:
-        return np.ascontiguousarray(pixels)
+        return np.array(pixels, order="C")
     rows, columns = rows - inside.top, columns - inside.left
     return np.ascontiguousarray(pixels[rows][:, columns])

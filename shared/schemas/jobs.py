@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.schemas.datasets import Name
 from shared.schemas.pages import Page
 
+EXAMPLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
 ModelReference = Annotated[
     str,
     Field(
@@ -22,7 +24,12 @@ ModelReference = Annotated[
 class SegmentIn(BaseModel):
     """Segment every image of a dataset version."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"kind": "segment", "dataset_version": EXAMPLE_ID, "model": "nuclei@3", "threshold": 0.5}]
+        },
+    )
 
     kind: Literal["segment"]
     dataset_version: UUID
@@ -48,7 +55,20 @@ class UNetIn(BaseModel):
 class TrainIn(BaseModel):
     """Train a network on a dataset version with `images/…` and `masks/…` of the same names, and register it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "train",
+                    "dataset_version": EXAMPLE_ID,
+                    "model": "nuclei",
+                    "network": {"name": "unet", "widths": [32, 64, 128, 256]},
+                    "epochs": 40,
+                }
+            ]
+        },
+    )
 
     kind: Literal["train"]
     dataset_version: UUID
@@ -67,6 +87,10 @@ JobIn = Annotated[SegmentIn | TrainIn, Field(discriminator="kind")]
 
 class CauseOut(BaseModel):
     """Why something failed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "input", "detail": "a.png: the file is empty; upload it again"}]}
+    )
 
     type: str = Field(description="kind of the cause: input, unavailable, lost, bug")
     detail: str = Field(description="what happened and what to do about it")

@@ -63,10 +63,16 @@ class TileEngine:
         }
 
     def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities of 0 … 255, (1, planes, H − 2 halo, W − 2 halo), for an image (1, H, W, C)."""
+        """Probabilities of 0 … 255, (1, planes, H − 2 halo, W − 2 halo), for an image (1, H, W, C).
+
+        Raises:
+            ValueError: the halo leaves nothing of the image.
+        """
         request = self._request_for(image.shape)
         request.infer({0: image}, share_inputs=True)
         answer: NDArray[np.uint8] = request.get_output_tensor(0).data.copy()  # the next tile overwrites it
+        if answer.size == 0:
+            raise ValueError(f"a tile of {image.shape[1]} × {image.shape[2]} px is all halo: read more around the core")
         return answer
 
     def _request_for(self, shape: tuple[int, ...]) -> ov.InferRequest:

@@ -4,7 +4,7 @@ A block owns its shard, so writers never meet; a shard is one object, so a block
 Encoding happens in memory: the store only ever sees whole objects under fixed keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,14 @@ class ProbabilityMap:
         return key, content[key].to_bytes()
 
     def decode(self, place: Box, shards: Mapping[str, bytes]) -> Pixels:
-        """The probabilities (planes, H, W) of `place`, from the shards that hold it, by relative key."""
+        """The probabilities (planes, H, W) of `place`, from the shards that hold it, by relative key.
+
+        Raises:
+            KeyError: a shard is missing. Zarr itself would read zeros there.
+        """
+        missing = {self.key_of(block) for block in self._blocks_at(place)} - shards.keys()
+        if missing:
+            raise KeyError(f"{place} lies in shards that were not given: {sorted(missing)}")
         content: dict[str, Buffer] = {}
         array = self._create(content)
         from_bytes = default_buffer_prototype().buffer.from_bytes
@@ -57,6 +64,12 @@ class ProbabilityMap:
     def key_of(self, place: Box) -> str:
         """Relative key of the shard that holds the block at `place`."""
         return f"{LEVEL}/c/0/{place.top // self.side}/{place.left // self.side}"
+
+    def _blocks_at(self, place: Box) -> Iterator[Box]:
+        """The blocks that hold a part of `place`, uncut."""
+        for top in range(place.top // self.side * self.side, place.bottom, self.side):
+            for left in range(place.left // self.side * self.side, place.right, self.side):
+                yield Box(top, left, top + self.side, left + self.side)
 
     def _create(self, content: dict[str, Buffer]) -> Any:
         group = zarr.create_group(MemoryStore(content), zarr_format=3, attributes=_ngff(self.classes, self.mpp))
