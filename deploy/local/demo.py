@@ -35,8 +35,8 @@ class Preset:
     """The training: small enough for two cores, good enough to look at."""
 
     bright: int = 24  # real images with stained tissue on a bright background
-    dark: int = 36  # real images of fluorescence
-    drawn: int = 40  # images that we draw
+    dark: int = 24  # real images of fluorescence
+    drawn: int = 48  # images that we draw
     drawn_side: int = 256  # px
     widths: tuple[int, ...] = (16, 32, 64, 128)
     crop: int = 128  # px

@@ -198,12 +198,12 @@ class TestOverlay:
         expected[101:199, 301:399] = 90
         np.testing.assert_array_equal(picture, expected)
 
-    def test_a_small_image_is_enlarged_and_its_outlines_stay_thin(self) -> None:
+    def test_a_small_image_is_enlarged_and_its_outlines_are_two_pixels_wide(self) -> None:
         mask = np.zeros((100, 200), dtype=np.uint8)
         mask[40:50, 40:50] = 1
         picture = drawn(np.zeros((100, 200, 3), dtype=np.uint8), mask)
         assert picture.shape == (400, 800, 3)  # the first whole factor that reaches 768 px
-        assert (picture > 0).any(axis=2).sum() == 4 * 40 - 4
+        assert (picture > 0).any(axis=2).sum() == (4 * 40 - 4) + (4 * 38 - 4)
 
     @pytest.mark.parametrize(
         ("shape", "factor"), [((1, 1), LARGEST_FACTOR), ((SMALL - 1, 5), 2), ((SMALL, 5), 1), ((5, SMALL + 1), 1)]

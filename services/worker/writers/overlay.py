@@ -42,7 +42,10 @@ def draw_overlay(overview: Pixels, mask: Pixels) -> bytes:
     """A PNG of the overview (h, w, 3) with the outlines of the mask (h, w) drawn on it."""
     factor = min(math.ceil(SMALL / max(mask.shape)), LARGEST_FACTOR)
     picture = overview.repeat(factor, axis=0).repeat(factor, axis=1)
-    outlines = find_outlines(mask.repeat(factor, axis=0).repeat(factor, axis=1))
+    classes = mask.repeat(factor, axis=0).repeat(factor, axis=1)
+    outlines = find_outlines(classes)
+    if factor > 1:  # there is room for lines of two pixels
+        outlines = np.maximum(outlines, find_outlines(np.where(outlines > 0, 0, classes).astype(np.uint8)))
     picture = np.where(outlines[:, :, None] > 0, colour_table()[outlines], picture)
     png = io.BytesIO()
     Image.fromarray(picture.astype(np.uint8)).save(png, format="PNG")

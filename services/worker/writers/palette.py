@@ -1,4 +1,7 @@
-"""Colours of the classes, the same in mask and overlay: well apart, also for colour-blind eyes (Okabe and Ito 2008)."""
+"""Colours of the classes, the same in mask and overlay: well apart, also for colour-blind eyes.
+
+After Okabe and Ito (2008); the first is brighter than theirs, for it must show on brown, pink, white and black alike.
+"""
 
 import numpy as np
 
@@ -6,10 +9,10 @@ from shared.imaging.tiling import Pixels
 
 _COLOURS = [
     (0, 0, 0),
+    (0, 220, 60),
     (240, 228, 66),
     (86, 180, 233),
     (213, 94, 0),
-    (0, 158, 115),
     (204, 121, 167),
     (230, 159, 0),
     (0, 114, 178),
