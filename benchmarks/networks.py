@@ -33,6 +33,30 @@ def export_network(network: UNet) -> Export:
     return export_model(network, card={"weights": "random, for benchmarks"})
 
 
+def export_alone(network: UNet, tile: tuple[int, ...]) -> bytes:
+    """The network as an ONNX graph that knows of no halo: a tile (H, W, C) in, a probability for each pixel out."""
+    program = torch.onnx.export(
+        _Alone(network).eval(),
+        (torch.zeros((1, *tile), dtype=torch.uint8),),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch exported nothing")
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
+
+
+class _Alone(nn.Module):
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.round(torch.sigmoid(self.network(as_input(image))) * 255).to(torch.uint8)
+
+
 def count_parameters(network: UNet) -> int:
     """Trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

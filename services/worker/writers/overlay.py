@@ -46,9 +46,10 @@ def draw_overlay(overview: Pixels, mask: Pixels) -> bytes:
     outlines = find_outlines(classes)
     if factor > 1:  # there is room for lines of two pixels
         outlines = np.maximum(outlines, find_outlines(np.where(outlines > 0, 0, classes).astype(np.uint8)))
-    picture = np.where(outlines[:, :, None] > 0, colour_table()[outlines], picture)
+    drawn = outlines > 0
+    picture[drawn] = colour_table()[outlines[drawn]]
     png = io.BytesIO()
-    Image.fromarray(picture.astype(np.uint8)).save(png, format="PNG")
+    Image.fromarray(picture).save(png, format="PNG", compress_level=3)  # 4 % larger, in two thirds of the time
     return png.getvalue()
 
 

@@ -1,0 +1,115 @@
+"""The platform under measurement: started, given a model, and asked for a picture the way a user asks."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from overtile import Client, JobDetail
+
+from deploy.local.platform import WORKSPACE, Platform
+from deploy.local.stack import erase
+from services.trainer.export import Export
+from shared.database import make_engine, make_sessions
+from shared.domain import models, workspaces
+from shared.storage import Storage, model_key
+from shared.tables import ModelVersion
+from shared.tables.models import ModelState
+
+MODEL = "benchmark"
+OURS = ("worker-1", "api", "sweeper")
+PROCESSES = (*OURS, "triton", "postgres", "valkey", "s3")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A picture on its way through the platform."""
+
+    seconds: float  # from submitting until the SDK's `wait` returned
+    job: JobDetail
+    facts: Mapping[str, Any]  # of the image, as planned
+    cpu_seconds: Mapping[str, float]  # by process
+
+    @property
+    def seconds_inside(self) -> float:
+        """From the job's row to its final state, by the database's clock: without the client and its polling."""
+        if self.job.finished_at is None:
+            raise RuntimeError("the job has not ended")
+        return (self.job.finished_at - self.job.created_at).total_seconds()
+
+
+class Host:
+    """A running platform that holds one model."""
+
+    def __init__(self, platform: Platform, client: Client) -> None:
+        self._platform = platform
+        self._client = client
+
+    def register(self, export: Export) -> None:
+        """Store and register the model as a training job would have done."""
+        settings = self._platform.load_settings()
+        storage, sessions = Storage(settings), make_sessions(make_engine(settings))
+        with sessions() as session:
+            workspace = workspaces.find(session, WORKSPACE)
+            model_id = models.ensure(session, workspace.id, MODEL)
+            version = ModelVersion(
+                workspace_id=workspace.id,
+                model_id=model_id,
+                number=1,
+                state=ModelState.READY,
+                digest=export.digest,
+                contract=export.contract.model_dump(mode="json"),
+                files={},
+                card={},
+            )
+            with session.begin():
+                session.add(version)
+                session.flush()
+                stored = [
+                    storage.put(model_key(model_id, version.id, name), body) for name, body in export.files.items()
+                ]
+                version.files = {name: file.sha256 for name, file in zip(export.files, stored, strict=True)}
+
+    def segment(self, picture: Path) -> Run:
+        """Upload the picture, then order its segmentation and wait for it; only the latter is timed."""
+        version = self._client.datasets.upload(picture, name=picture.stem, progress=False)
+        cpu_before = self._cpu_seconds()
+        begun = time.perf_counter()
+        order = self._client.jobs.submit(kind="segment", dataset_version=version, model=MODEL)
+        job = self._client.jobs.wait(order)
+        seconds = time.perf_counter() - begun
+        if job.state != "succeeded":
+            raise RuntimeError(f"the job ended {job.state}: {job.error}")
+        spent = {name: round(after - cpu_before[name], 2) for name, after in self._cpu_seconds().items()}
+        (image,) = self._client.jobs.images(job)
+        return Run(seconds, job, image.facts, spent)
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        """User and system time of each process and its children, since they were started."""
+        return {name: _cpu_of(self._platform.process(name).pid) for name in PROCESSES}
+
+
+@contextmanager
+def run_platform(data: Path, settings: Mapping[str, str]) -> Iterator[Host]:
+    """A fresh platform in `data`, with one worker and no trainer. `data` is erased at the end."""
+    try:
+        with (
+            Platform(data, services={"trainer": 0}, settings=settings, say=_say) as platform,
+            Client(platform.url, platform.api_key) as client,
+        ):
+            yield Host(platform, client)
+    finally:
+        erase(data)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _cpu_of(pid: int) -> float:
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(process.cpu_times()[:2]) for process in family)
