@@ -17,6 +17,7 @@ from shared.tables import JobImage
 log = logging.getLogger(__name__)
 
 OPEN_SLIDES = 4  # kept open per process: the blocks of a slide come one after the other
+LOCKS = 64  # more than threads, so that two images hardly ever share one
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}$")
 
 
@@ -28,6 +29,7 @@ class Staging:
         self._folder = folder
         self._limit = limit
         self._lock = threading.Lock()
+        self._fetching = [threading.Lock() for _ in range(LOCKS)]
         self._open: OrderedDict[str, Slide] = OrderedDict()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -36,12 +38,18 @@ class Staging:
 
         A slide that leaves the list of open ones is closed when the last thread lets go of it.
         """
-        with self._lock:
-            slide = self._open.pop(image.sha256, None) or self._open_staged(image)
-            self._open[image.sha256] = slide
-            while len(self._open) > OPEN_SLIDES:
-                self._open.popitem(last=False)
+        with self._lock_of(image):  # one fetches an image, while others may fetch or read other ones
+            slide = self._open.get(image.sha256) or self._open_staged(image)
+            with self._lock:
+                self._open[image.sha256] = slide
+                self._open.move_to_end(image.sha256)
+                while len(self._open) > OPEN_SLIDES:
+                    self._open.popitem(last=False)
             return slide
+
+    def _lock_of(self, image: JobImage) -> threading.Lock:
+        """One of a fixed number of locks, always the same for an image."""
+        return self._fetching[int(image.sha256[:8], 16) % len(self._fetching)]
 
     def _open_staged(self, image: JobImage) -> Slide:
         window = image.facts.get("window")

@@ -34,7 +34,7 @@ def assemble(context: Context, work: Work) -> Outcome:
         nonlocal foreground
         for strip in _classes(context, work, facts):
             small.add(strip)
-            foreground += np.count_nonzero(strip)
+            foreground += int(np.count_nonzero(strip))
             yield strip
 
     with TemporaryDirectory(dir=context.settings.cache_dir) as folder, clock.step("verify and write"):

@@ -1,0 +1,58 @@
+"""Images on their way through a worker."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.worker.staging import OPEN_SLIDES, Staging
+from shared.errors import Rejected
+from shared.imaging.tiling import Box
+from shared.storage import Storage
+from shared.tables import JobImage
+
+
+def stored(storage: Storage, path: Path, *, pad: int = 0) -> JobImage:
+    """The image in the store; `pad` bytes behind its end make it another one that reads the same."""
+    body = path.read_bytes() + bytes(pad)
+    digest = hashlib.sha256(body).hexdigest()
+    key = storage.put(f"tests/{uuid4()}", body).key
+    return JobImage(id=uuid4(), name="a/B.PNG", key=key, sha256=digest, bytes=len(body), facts={})
+
+
+def test_an_image_is_fetched_once_however_many_want_it(storage: Storage, ihc: Path, tmp_path: Path) -> None:
+    staging, image = Staging(storage, tmp_path, limit=10**9), stored(storage, ihc)
+    with ThreadPoolExecutor(8) as pool:
+        slides = list(pool.map(lambda _: staging.open(image), range(16)))
+    assert len({id(slide) for slide in slides}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [f"{image.sha256}.png"]
+
+
+def test_the_cache_keeps_within_its_limit_and_open_images_stay_readable(
+    storage: Storage, ihc: Path, tmp_path: Path
+) -> None:
+    size = ihc.stat().st_size
+    staging = Staging(storage, tmp_path, limit=3 * size)
+    slides = [staging.open(stored(storage, ihc, pad=pad)) for pad in range(OPEN_SLIDES + 3)]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * size + 1000
+    for slide in slides:
+        assert slide.read(Box(0, 0, 4, 4)).shape == (4, 4, 3)
+
+
+def test_bytes_that_are_not_the_announced_ones_are_refused_and_not_kept(
+    storage: Storage, ihc: Path, tmp_path: Path
+) -> None:
+    image = stored(storage, ihc)
+    storage.put(image.key, b"something else")
+    with pytest.raises(Rejected, match=r"a/B\.PNG: the stored bytes do not have the announced sha256"):
+        Staging(storage, tmp_path, limit=10**9).open(image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_are_gone_are_said_to_be(storage: Storage, ihc: Path, tmp_path: Path) -> None:
+    image = stored(storage, ihc)
+    image.key = "tests/nothing"
+    with pytest.raises(Rejected, match="not in the object store any more"):
+        Staging(storage, tmp_path, limit=10**9).open(image)
