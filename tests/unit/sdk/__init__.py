@@ -1,0 +1,1 @@
+"""The SDK against a server that misbehaves on purpose."""
