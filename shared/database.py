@@ -14,7 +14,7 @@ def make_engine(settings: Settings) -> Engine:
         settings.database_url.get_secret_value(),
         pool_pre_ping=True,
         pool_size=5,
-        max_overflow=20,
+        max_overflow=40,  # the API's threads, at most 40, may all ask at once
         # READ COMMITTED is what the leases are written for: a waiting UPDATE looks at the row again before it wins.
         isolation_level="READ COMMITTED",
         connect_args={"connect_timeout": 5, "application_name": "overtile", "options": "-c lock_timeout=30000"},

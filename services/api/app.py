@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,8 @@ from shared.database import make_engine, make_sessions
 from shared.domain.dispatch import Dispatcher
 from shared.queue import Queue
 from shared.storage import Storage
+
+MAX_BODY_BYTES = 8 * 1024 * 1024  # 10,000 files with long names
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
@@ -39,7 +42,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
-    app.middleware("http")(_name_request)
+    app.middleware("http")(_admit)
     errors.install(app)
     app.include_router(health.router)
     for resource in (datasets, models, jobs):
@@ -63,9 +66,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine.dispose()
 
 
-async def _name_request(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give each request an id that its answer and the log share."""
+async def _admit(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Give each request an id that its answer and the log share; turn away bodies that no order needs."""
     request.state.request_id = uuid4().hex
+    if "transfer-encoding" in request.headers:
+        return errors.answer(request, HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
+    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+        detail = f"a body may have {MAX_BODY_BYTES} bytes; split the list of files (images go to the upload URLs)"
+        return errors.answer(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
     response = await go_on(request)
     response.headers["X-Request-Id"] = request.state.request_id
     return response

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from shared.errors import Conflict, Invalid, NotFound, OvertileError, Unauthenticated, Unavailable
@@ -46,39 +47,41 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(OperationalError, _answer_database)
     app.add_exception_handler(InterfaceError, _answer_database)
+    app.add_exception_handler(PoolTimeoutError, _answer_database)
     app.add_exception_handler(Exception, _answer_bug)
 
 
 def _answer_ours(request: Request, error: Exception) -> JSONResponse:
     status = STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _problem(request, status, str(error))
+    return answer(request, status, str(error))
 
 
 def _answer_unfit(request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
     faults = [{"where": ".".join(map(str, e["loc"])), "why": e["msg"]} for e in found]
     detail = "; ".join(f"{fault['where']}: {fault['why']}" for fault in faults[:5])
-    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=faults)
+    return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=faults)
 
 
 def _answer_http(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
-    return _problem(request, HTTPStatus(status), str(getattr(error, "detail", error)))
+    return answer(request, HTTPStatus(status), str(getattr(error, "detail", error)))
 
 
 def _answer_database(request: Request, error: Exception) -> JSONResponse:
     log.warning("request %s: the database did not answer: %s", request.state.request_id, error)
-    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer; try again shortly")
+    return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer; try again shortly")
 
 
 def _answer_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("request %s failed", request.state.request_id, exc_info=error)
-    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of the platform; it has been logged")
+    return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of the platform; it has been logged")
 
 
-def _problem(
+def answer(
     request: Request, status: HTTPStatus, detail: str, *, errors: list[dict[str, Any]] | None = None
 ) -> JSONResponse:
+    """The problem as an answer."""
     problem = Problem(
         title=status.phrase,
         status=status,

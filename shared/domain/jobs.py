@@ -56,7 +56,7 @@ def list_images(
     session: Session, workspace_id: UUID, job_id: UUID, *, cursor: str | None, limit: int
 ) -> tuple[Sequence[JobImage], str | None]:
     """One page of the job's images, in their order. The cursor is the first ordinal of the page."""
-    if cursor is not None and not cursor.isdecimal():
+    if cursor is not None and not (cursor.isdecimal() and int(cursor) < 2**31):
         raise Invalid("this cursor is not one of ours; leave it out to start at the beginning")
     query = select(JobImage).where(JobImage.workspace_id == workspace_id, JobImage.ordinal >= int(cursor or 0))
     with session.begin():

@@ -201,6 +201,22 @@ def test_a_body_that_is_no_json_is_refused(client: TestClient, text: bytes) -> N
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_body_that_no_order_needs_is_turned_away_unread(client: TestClient) -> None:
+    assert_problem(client.post("/v1/jobs", content=b" " * 9_000_000), 413, "bytes")
+    assert_problem(client.post("/v1/jobs", content=iter([b"{", b"}"])), 411, "Content-Length")
+
+
+@pytest.mark.parametrize("name", ["a%00b", "%F0%9F%94%AC", "a b", "x" * 300, "'; drop table jobs; --"])
+def test_odd_names_of_models_are_no_server_error(client: TestClient, name: str) -> None:
+    assert client.get(f"/v1/models/{name}").status_code in (404, 422)
+    assert client.get(f"/v1/models/{name}/versions/{10**30}").status_code in (404, 422)
+
+
+def test_odd_numbers_are_no_server_error(client: TestClient) -> None:
+    assert client.get(f"/v1/datasets/{uuid4()}/versions/{10**30}").status_code in (404, 422)
+    assert client.get(f"/v1/jobs/{uuid4()}/images", params={"cursor": "9" * 190}).status_code in (404, 422)
+
+
 def test_training_needs_masks(client: TestClient, version: DatasetVersion) -> None:
     body = {"kind": "train", "dataset_version": str(version.id), "model": "mine"}
     assert_problem(client.post("/v1/jobs", json=body), 422, "masks")

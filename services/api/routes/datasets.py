@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from services.api.dependencies import CallerDep, SessionDep, StorageDep
-from services.api.routes.paging import DEFAULT_LIMIT, CursorQuery, LimitQuery
+from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery, NumberPath
 from shared.domain import datasets
 from shared.schemas.datasets import (
     DatasetIn,
@@ -78,6 +78,6 @@ def seal_version(
 
 
 @router.get("/{dataset_id}/versions/{number}", response_model=DatasetVersionOut)
-def get_version(dataset_id: UUID, number: int, caller: CallerDep, session: SessionDep) -> DatasetVersion:
+def get_version(dataset_id: UUID, number: NumberPath, caller: CallerDep, session: SessionDep) -> DatasetVersion:
     """One version."""
     return datasets.get_version(session, caller.workspace, dataset_id, number)

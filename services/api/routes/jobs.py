@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Header, Query
 
 from services.api.dependencies import CallerDep, DispatcherDep, SessionDep, StorageDep
-from services.api.routes.paging import DEFAULT_LIMIT, CursorQuery, LimitQuery
+from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
 from shared.domain import artifacts, jobs
 from shared.schemas.jobs import (
     ArtifactOut,

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from services.api.dependencies import CallerDep, SessionDep
-from services.api.routes.paging import DEFAULT_LIMIT, CursorQuery, LimitQuery
+from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery, NumberPath
 from shared.domain import models
+from shared.schemas.datasets import Name
 from shared.schemas.models import ModelOut, ModelsPage, ModelVersionOut
 from shared.tables import Model, ModelVersion
 
@@ -21,12 +22,12 @@ def list_models(
 
 
 @router.get("/{name}", response_model=ModelOut)
-def get_model(name: str, caller: CallerDep, session: SessionDep) -> Model:
+def get_model(name: Name, caller: CallerDep, session: SessionDep) -> Model:
     """One model with its versions."""
     return models.get(session, caller.workspace, name)
 
 
 @router.get("/{name}/versions/{number}", response_model=ModelVersionOut)
-def get_version(name: str, number: int, caller: CallerDep, session: SessionDep) -> ModelVersion:
+def get_version(name: Name, number: NumberPath, caller: CallerDep, session: SessionDep) -> ModelVersion:
     """One version: its tiling contract, its card, whether it is ready."""
     return models.get_version(session, caller.workspace, name, number)
