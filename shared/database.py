@@ -17,7 +17,17 @@ def make_engine(settings: Settings) -> Engine:
         max_overflow=40,  # the API's threads, at most 40, may all ask at once
         # READ COMMITTED is what the leases are written for: a waiting UPDATE looks at the row again before it wins.
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": 5, "application_name": "overtile", "options": "-c lock_timeout=30000"},
+        hide_parameters=True,  # causes are shown to users
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "overtile",
+            "options": "-c lock_timeout=30000",
+            # A server that vanished without a word is noticed in seconds, not when the kernel gives up.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 15_000,
+        },
     )
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.database import Sessions
 from shared.domain import blocks
@@ -28,6 +28,7 @@ from shared.tables.jobs import JobState, Stage
 
 log = logging.getLogger(__name__)
 
+COMMIT_PAUSE = 1.0  # seconds between two tries to commit
 BEATS_PER_LEASE = 4  # how often a lease is renewed within its length: three renewals may fail before it is lost
 
 
@@ -64,6 +65,7 @@ class Work:
         self._drain = drain
         self._note: Json | None = None
         self._interruption: Interrupted | None = None
+        self._renewed = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{claim.block.id}", daemon=True)
 
@@ -88,6 +90,8 @@ class Work:
         """Raise if the work should stop: block lost, job cancelled, process ending. Cheap; call often."""
         if self._interruption is not None:
             raise self._interruption
+        if time.monotonic() - self._renewed > self._lease.total_seconds():
+            raise LeaseLost("the lease could not be renewed for its length")
         if self._drain.over:
             raise Draining("this process was asked to end")
 
@@ -96,18 +100,14 @@ class Work:
         self._note = note
 
     def _beat(self) -> None:
-        renewed = time.monotonic()
         while not self._ended.wait(self._lease.total_seconds() / BEATS_PER_LEASE):
             try:
                 with self._sessions() as session:
                     state = blocks.renew(session, self.claim, lease=self._lease, note=self._note)
             except SQLAlchemyError as error:
                 log.warning("the lease of block %s was not renewed: %s", self.claim.block.id, error)
-                if time.monotonic() - renewed > self._lease.total_seconds():
-                    self._interruption = LeaseLost("the database did not answer for the length of the lease")
-                    return
-                continue
-            renewed = time.monotonic()
+                continue  # `check` sees how old the lease is
+            self._renewed = time.monotonic()
             if state is None:
                 self._interruption = LeaseLost("the lease ran out and the block went to somebody else")
                 return
@@ -152,7 +152,7 @@ class Executor:
         log.info("block %s: %s, try %d, of job %s", block_id, claim.block.stage, claim.attempt, claim.job.id)
         try:
             with Work(claim, self._sessions, lease=self._lease, drain=self._drain) as work:
-                outcome = self._stages[claim.block.stage](work)
+                self._commit(work, self._stages[claim.block.stage](work))
         except LeaseLost as error:
             log.warning("block %s: %s", block_id, error)
         except Interrupted as error:
@@ -161,10 +161,19 @@ class Executor:
                 blocks.give_back(session, self._dispatcher, claim)
         except Exception as error:  # the boundary: whatever it was becomes the block's recorded cause
             self._fail(claim, error)
-        else:
-            with self._sessions() as session:
-                if not blocks.commit(session, self._dispatcher, claim, outcome):
-                    log.warning("block %s was lost before its commit; its result does not count", block_id)
+
+    def _commit(self, work: Work, outcome: Outcome) -> None:
+        """Commit while the lease is kept: a database that is away for a moment must not cost hours of work."""
+        while True:
+            try:
+                with self._sessions() as session:
+                    if not blocks.commit(session, self._dispatcher, work.claim, outcome):
+                        log.warning("block %s was lost before its commit; it does not count", work.claim.block.id)
+                    return
+            except OperationalError as error:
+                log.warning("block %s was not committed yet: %s", work.claim.block.id, error)
+                work.check()
+                time.sleep(COMMIT_PAUSE)
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         attempts = 1 if isinstance(error, Rejected) else self._attempts
@@ -181,4 +190,6 @@ def explain(error: Exception) -> Json:
         return {"type": "input", "detail": str(error)}
     if isinstance(error, Unavailable):
         return {"type": "unavailable", "detail": str(error)}
+    if isinstance(error, OperationalError):
+        return {"type": "unavailable", "detail": "the database did not answer"}
     return {"type": "bug", "detail": f"{type(error).__name__}: {error}"}

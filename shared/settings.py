@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     s3_region: str = Field("us-east-1", description="region that requests are signed for")
 
     queue_depth: int = Field(
-        32, ge=1, description="blocks waiting in the broker, at most; the rest wait in the database"
+        32, ge=1, description="about how many blocks wait in the broker; the rest wait in the database"
     )
     ring_patience_seconds: float = Field(20.0, gt=0, description="a rung block that nobody claimed is rung again after")
     lease_seconds: float = Field(30.0, gt=0, description="how long a silent worker keeps its block")

@@ -96,6 +96,11 @@ class Storage:
                 file.write(part)
         return digest.hexdigest()
 
+    def delete(self, key: str) -> None:
+        """Remove the object; no error if there is none."""
+        with _answers(key):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
     def size(self, key: str) -> int | None:
         """Bytes of the object, None if there is none."""
         try:

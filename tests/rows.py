@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain import blocks, jobs
@@ -90,8 +90,9 @@ def submit(session: Session, dispatcher: Dispatcher, workspace: Workspace, *, im
 
 
 def claim_next(session: Session, job: Job, *, owner: str = "worker") -> Claim | None:
-    """Claim a pending block of the job."""
+    """Claim a pending block of the job, as if every pause were over."""
     with session.begin():
+        session.execute(update(Block).where(Block.job_id == job.id).values(not_before=func.now()))
         pending = select(Block.id).where(Block.job_id == job.id, Block.state == BlockState.PENDING)
         block_id = session.scalar(pending.order_by(Block.created_at, Block.id).limit(1))
     return blocks.claim(session, block_id, owner=owner, lease=LEASE) if block_id else None

@@ -18,7 +18,7 @@ from shared.domain.dispatch import Dispatcher
 from shared.queue import Queue
 from shared.storage import Storage
 
-MAX_BODY_BYTES = 8 * 1024 * 1024  # 10,000 files with long names
+MAX_BODY_BYTES = 20 * 1024 * 1024  # 10,000 files with long names
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}

@@ -49,6 +49,7 @@ def train_block(context: Context, work: Work) -> Outcome:
     with clock.step("export"):
         card = _write_card(job.spec, trained, images=len(samples))
         export = export_model(trained.network, card=card)
+    work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
         with context.sessions() as session:
             model_id = models.ensure(session, job.workspace_id, order.model)
@@ -65,8 +66,8 @@ def train_block(context: Context, work: Work) -> Outcome:
 def find_pairs(files: Sequence[DatasetFile]) -> list[tuple[str, DatasetFile, DatasetFile]]:
     """(name, image, mask) for every image `images/x.*` that has a mask `masks/x.*`. Raises Rejected if none has."""
     masks = {_stem(file.name): file for file in files if file.role is FileRole.MASK}
-    images = {_stem(file.name): file for file in files if file.role is FileRole.IMAGE}
-    pairs = [(file.name, file, masks[stem]) for stem, file in images.items() if stem in masks]
+    images = [file for file in files if file.role is FileRole.IMAGE]
+    pairs = [(file.name, file, masks[_stem(file.name)]) for file in images if _stem(file.name) in masks]
     if not pairs:
         raise Rejected("no image has a mask: name them alike, `images/a.png` and `masks/a.png`")
     return pairs

@@ -83,6 +83,7 @@ def train(
             schedule.step()
             progress.tell_step(number, step)
         scores = validate(network, held, fabric=fabric, check=check)
+        finite(scores.loss, epoch=number, step=crops.steps, rate=order.learning_rate)
         seconds = time.monotonic() - begun
         history.append(Epoch(number, math.fsum(losses) / crops.steps, scores.loss, scores.dice, scores.iou, seconds))
         best = max(history, key=lambda epoch: (epoch.validation_dice, -epoch.validation_loss))

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,14 +30,14 @@ class ServedModel:
 
     model_id: UUID
     version_id: UUID
-    files: tuple[str, ...]
+    files: Mapping[str, str]  # name → sha256
     contract: TilingContract
 
     @classmethod
     def of(cls, version: ModelVersion) -> "ServedModel":
         """From the version's row."""
         contract = TilingContract.model_validate(version.contract)
-        return cls(version.model_id, version.id, tuple(sorted(version.files)), contract)
+        return cls(version.model_id, version.id, version.files, contract)
 
     @property
     def server_name(self) -> str:
@@ -54,11 +54,15 @@ class Predictor:
         self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
         self._loading = threading.Lock()
+        self._checked: set[UUID] = set()  # versions that gave their known answer to this process
 
     def ensure_loaded(self, model: ServedModel) -> None:
-        """Load the model if the server does not hold it. Raises Unavailable, or Rejected for a wrong known answer."""
-        if not self._server.is_loaded(model.server_name):
-            self._load(model, broken=False)
+        """Load the model if the server does not hold it, and see its known answer once per process.
+
+        Raises Unavailable, or Rejected if the answer is wrong even after loading.
+        """
+        if model.version_id not in self._checked or not self._server.is_loaded(model.server_name):
+            self._load(model)
 
     def predict(self, model: ServedModel, tile: Pixels) -> Pixels:
         """One tile (core + 2 halo, core + 2 halo, C) → uint8 probabilities (planes, core, core)."""
@@ -66,7 +70,7 @@ class Predictor:
             return self._server.infer(model.server_name, tile)
         except NotLoaded as error:
             log.warning("loading the model again: %s", error)
-            self._load(model, broken=True)
+            self._load(model)
             return self._server.infer(model.server_name, tile)
 
     def predict_each(
@@ -90,18 +94,25 @@ class Predictor:
         """Let the threads go."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _load(self, model: ServedModel, *, broken: bool) -> None:
+    def _load(self, model: ServedModel) -> None:
+        """Load and check, unless the model gives its known answer by now: another thread may have been here first."""
         with self._loading:
-            if broken and self._answers_now(model):
-                return  # another thread was here first
-            files = {name: self._storage.get(model_key(model.model_id, model.version_id, name)) for name in model.files}
-            self._server.load(model.server_name, files)
+            if self._server.is_loaded(model.server_name) and self._answers_rightly(model):
+                self._checked.add(model.version_id)
+                return
+            self._server.load(model.server_name, {name: self._get(model, name) for name in model.files})
             self._check_known_answer(model)
+            self._checked.add(model.version_id)
 
-    def _answers_now(self, model: ServedModel) -> bool:
+    def _get(self, model: ServedModel, name: str) -> bytes:
+        key = model_key(model.model_id, model.version_id, name)
+        return self._storage.get_verified(key, sha256=model.files[name])
+
+    def _answers_rightly(self, model: ServedModel) -> bool:
         try:
             self._check_known_answer(model)
-        except Unavailable:
+        except (Unavailable, Rejected) as error:
+            log.warning("loading the model again: %s", error)
             return False
         return True
 

@@ -8,7 +8,7 @@ import logging
 import threading
 
 from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.domain import blocks
@@ -21,9 +21,13 @@ LOCK = 0x0F_E27_11E  # of the database, held by the sweeper that works
 
 def sweep(session: Session, dispatcher: Dispatcher, *, attempts: int) -> int:
     """One round; returns how many blocks were taken from silent owners."""
-    expired = blocks.find_expired(session)
-    taken = sum(blocks.expire(session, dispatcher, claim, attempts=attempts) for claim in expired)
     dispatcher.ring_due(session)
+    taken = 0
+    for claim in blocks.find_expired(session):
+        try:
+            taken += blocks.expire(session, dispatcher, claim, attempts=attempts)
+        except DBAPIError as error:  # a locked row, say: the others need not wait for it
+            log.warning("block %s stays with its silent owner for now: %s", claim.block.id, error)
     return taken
 
 

@@ -17,9 +17,10 @@ from shared.domain.models import NewModelVersion
 from shared.storage import Stored
 from shared.tables import Artifact, Block, Job, JobImage
 from shared.tables.base import Json
-from shared.tables.jobs import BlockState, JobState, Stage
+from shared.tables.jobs import BlockState, ImageState, JobState, Stage
 
-LONGEST_PAUSE = timedelta(minutes=5)  # between two tries of a block
+LONGEST_PAUSE = timedelta(minutes=1)  # between two tries of a block
+LONGEST_OUTAGE = timedelta(hours=6)  # of a server that a block needs, before the block is given up
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> 
         queued = session.scalar(select(Job).where(Job.id == job_id, Job.state == JobState.QUEUED).with_for_update())
         block = session.scalar(
             update(Block)
-            .where(Block.id == block_id, Block.state == BlockState.PENDING, wanted)
+            .where(Block.id == block_id, Block.state == BlockState.PENDING, Block.not_before <= func.now(), wanted)
             .values(
                 state=BlockState.LEASED,
                 owner=owner,
@@ -118,7 +119,10 @@ def commit(session: Session, dispatcher: Dispatcher, claim: Claim, outcome: Outc
 
 
 def fail(session: Session, dispatcher: Dispatcher, claim: Claim, cause: Json, *, attempts: int) -> bool:
-    """Note that a try failed: pause and try again, or give up after `attempts` tries. False if it was lost."""
+    """Note that a try failed: pause and try again, or give up after `attempts` tries. False if it was lost.
+
+    A server that was away is no fault of the block: such tries do not count, until the outage has lasted for hours.
+    """
     with session.begin():
         job = _lock_job(session, claim)
         ended = _retry_or_give_up(session, job, claim, cause, attempts)
@@ -192,16 +196,31 @@ def _end(session: Session, claim: Claim, changes: Mapping[str, object]) -> Block
 
 
 def _retry_or_give_up(session: Session, job: Job, claim: Claim, cause: Json, attempts: int) -> bool:
-    cancelling = job.state is JobState.CANCELLING
-    if claim.attempt < attempts and not cancelling:
-        pause = min(timedelta(seconds=2.0 ** (claim.attempt - 1)), LONGEST_PAUSE)
-        retry = {"state": BlockState.PENDING, "error": cause, "ring_at": func.now() + pause}
+    wanted = claim.image is None or session.get_one(JobImage, claim.image.id).state is ImageState.PENDING
+    cancelled = job.state is JobState.CANCELLING or not wanted
+    outage = cause["type"] == "unavailable"  # nothing is wrong with the block: tries are not counted, but time is
+    tries_left = not _has_waited(session, claim) if outage else claim.attempt < attempts
+    if tries_left and not cancelled:
+        due = func.now() + _pause(claim.fence if outage else claim.attempt)
+        tries = Block.attempt - 1 if outage else Block.attempt
+        retry = {"state": BlockState.PENDING, "error": cause, "ring_at": due, "not_before": due, "attempt": tries}
         return _end(session, claim, retry) is not None
-    state = BlockState.CANCELLED if cancelling else BlockState.FAILED
+    state = BlockState.CANCELLED if cancelled else BlockState.FAILED
     block = _end(session, claim, {"state": state, "error": cause})
     if block is not None:
         stages.advance(session, job, block)
     return block is not None
+
+
+def _has_waited(session: Session, claim: Claim) -> bool:
+    """Whether the block was begun so long ago that an outage is no passing one."""
+    waited = select(Block.id).where(Block.id == claim.block.id, Block.started_at < func.now() - LONGEST_OUTAGE)
+    return session.scalar(waited) is not None
+
+
+def _pause(times: int) -> timedelta:
+    """Doubles with each time, up to a limit."""
+    return min(timedelta(seconds=2.0 ** min(times - 1, 20)), LONGEST_PAUSE)
 
 
 def _add_outcome(session: Session, claim: Claim, job: Job, outcome: Outcome) -> None:

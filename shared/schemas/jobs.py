@@ -157,7 +157,7 @@ class ArtifactOut(BaseModel):
 
     id: UUID
     image: str | None = Field(description="name of the image it belongs to; null: of the job")
-    kind: str = Field(description="mask, overlay, probability, manifest, model, curves, …")
+    kind: str = Field(description="mask, overlay, probability, manifest or model")
     name: str = Field(description="relative path to store it under; unique in the job")
     media_type: str
     bytes: int

@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from shared.errors import Rejected
 from shared.imaging.normalisation import Samples, Window, colours_of, find_window, to_rgb, to_uint8
 from shared.imaging.tiling import Box, Pixels
-from shared.slides.slide import Level, Limits, Slide
+from shared.slides.slide import Level, Limits, Slide, reraise_if_passing
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 IHDR = struct.Struct(">8x 4x 4s II B")  # a PNG's first chunk: its name, width, height, bits per sample
@@ -37,6 +37,7 @@ class RasterSlide(Slide):
             else:
                 level, self._pixels = _decode_jpeg(path, name, limits)
         except DAMAGE as error:
+            reraise_if_passing(error)
             raise Rejected(
                 f"{name}: the {self.format.upper()} is damaged or cut off ({error}); export it again and check that "
                 "it opens in a viewer"

@@ -1,5 +1,6 @@
 """What every image format must offer."""
 
+import errno
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,6 +17,15 @@ from shared.imaging.tiling import Box, Pixels
 
 PIECE = 2**22  # px read at once when going over the whole image; more only where the file's own tiles are larger
 SHARPEST, COARSEST = 0.01, 100.0  # µm per pixel that a microscope can have; 72 dpi is a screen
+
+
+PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM, errno.ESTALE}
+
+
+def reraise_if_passing(error: Exception) -> None:
+    """Raise an error of the machine as it is: the image may be sound, and the next try succeed."""
+    if isinstance(error, OSError) and error.errno in PASSING:
+        raise error
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shared.errors import Rejected
 from shared.imaging.normalisation import Samples, Window, colours_of, find_window, to_rgb, to_uint8
 from shared.imaging.tiling import Box, Pixels
 from shared.slides.planes import ANNOUNCING, BOUNDED, open_planes, open_tiff
-from shared.slides.slide import Level, Limits, Slide, believable_mpp
+from shared.slides.slide import Level, Limits, Slide, believable_mpp, reraise_if_passing
 
 # What tifffile and numpy stumble over when tags contradict each other; the texts mean nothing to users.
 CONTRADICTION = (KeyError, IndexError, TypeError, ArithmeticError, AttributeError, struct.error)
@@ -171,6 +171,7 @@ def find_cause(error: Exception) -> str:
 
 
 def _damaged(name: str, error: Exception) -> Rejected:
+    reraise_if_passing(error)
     return Rejected(
         f"{name}: the TIFF is damaged, cut off or of an unusual kind ({find_cause(error)}); open it in a viewer and "
         "save it again"

@@ -129,6 +129,7 @@ class Block(Owned, Base):
     spec: Mapped[Json] = mapped_column(default=dict)
     state: Mapped[BlockState] = mapped_column(state_column(BlockState), default=BlockState.PENDING)
     ring_at: Mapped[datetime] = mapped_column(server_default=func.now())  # when a pending block is due to be rung
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())  # the pause after a failed try ends
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     attempt: Mapped[int] = mapped_column(default=0)  # tries begun that count; giving back a block is no try

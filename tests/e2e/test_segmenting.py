@@ -92,8 +92,8 @@ def test_the_mask_is_that_of_torch_on_the_whole_image(done: tuple[Job, Path], sm
 class FullPrecision(Storage):
     """The store, whose models ask the engine for fp32."""
 
-    def get(self, key: str) -> bytes:
-        body = super().get(key)
+    def get_verified(self, key: str, *, sha256: str) -> bytes:
+        body = super().get_verified(key, sha256=sha256)
         if not key.endswith("config.json"):
             return body
         config = json.loads(body)

@@ -116,6 +116,39 @@ def test_a_block_is_given_up_after_its_last_try_with_its_cause(
     assert job.error == CAUSE
 
 
+def test_a_message_that_comes_twice_does_not_cut_the_pause_short(
+    session: Session, dispatcher: Dispatcher, job: Job
+) -> None:
+    claim = must_claim(session, job)
+    assert blocks.fail(session, dispatcher, claim, CAUSE, attempts=3)
+    assert blocks.claim(session, claim.block.id, owner="eager", lease=LEASE) is None
+
+
+def test_an_outage_costs_no_tries_and_ends_a_job_only_after_hours(
+    session: Session, dispatcher: Dispatcher, job: Job
+) -> None:
+    away = {"type": "unavailable", "detail": "the store did not answer"}
+    for _ in range(20):
+        assert blocks.fail(session, dispatcher, must_claim(session, job), away, attempts=3)
+    claim = must_claim(session, job)
+    assert claim.attempt == 1
+    with session.begin():
+        session.execute(update(Block).values(started_at=Block.started_at - blocks.LONGEST_OUTAGE - LEASE))
+    assert blocks.fail(session, dispatcher, claim, away, attempts=3)
+    list(work_off(session, dispatcher, job))
+    assert reload(session, job).state is JobState.FAILED
+
+
+def test_a_region_of_a_failed_image_is_not_tried_again(session: Session, dispatcher: Dispatcher, job: Job) -> None:
+    plan = must_claim(session, job)
+    blocks.commit(session, dispatcher, plan, outcome_of(plan, regions=2))
+    first, second = must_claim(session, job), must_claim(session, job)
+    assert blocks.fail(session, dispatcher, first, CAUSE, attempts=1)
+    assert blocks.fail(session, dispatcher, second, CAUSE, attempts=3)
+    with session.begin():
+        assert session.get_one(Block, second.block.id).state is BlockState.CANCELLED
+
+
 def test_giving_back_is_no_try(session: Session, dispatcher: Dispatcher, job: Job) -> None:
     for _ in range(20):
         assert blocks.give_back(session, dispatcher, must_claim(session, job))

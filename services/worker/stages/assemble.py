@@ -40,6 +40,7 @@ def assemble(context: Context, work: Work) -> Outcome:
     with TemporaryDirectory(dir=context.settings.cache_dir) as folder, clock.step("verify and write"):
         path = Path(folder) / "mask.tif"
         write_mask(path, strips(), height=facts.height, width=facts.width, mpp=facts.mpp)
+        work.check()
         mask = context.storage.put_file(image_key(image.job_id, image.id, "mask.tif"), path)
         png = draw_overlay(overview, small.mask)
         overlay = context.storage.put(image_key(image.job_id, image.id, "overlay.png"), png)
@@ -67,11 +68,13 @@ def _classes(context: Context, work: Work, facts: ImageFacts) -> Iterator[Pixels
     for top in range(0, facts.height, facts.block_side):
         work.check()
         strip = Box(top, 0, min(top + facts.block_side, facts.height), facts.width)
-        keys = [
-            probability.key_of(Box(top, left, top + 1, left + 1)) for left in range(0, facts.width, facts.block_side)
-        ]
-        shards = {key: _get_verified(context, image, key, digests) for key in keys}
-        yield find_classes(probability.decode(strip, shards), threshold=job.spec["parameters"]["threshold"])
+        classes = np.empty((strip.height, strip.width), dtype=np.uint8)
+        for left in range(0, facts.width, facts.block_side):
+            block = Box(top, left, strip.bottom, min(left + facts.block_side, facts.width))
+            key = probability.key_of(block)
+            planes = probability.decode(block, {key: _get_verified(context, image, key, digests)})
+            classes[:, block.left : block.right] = find_classes(planes, threshold=job.spec["parameters"]["threshold"])
+        yield classes
 
 
 def _get_verified(context: Context, image: JobImage, key: str, digests: dict[str, str]) -> bytes:

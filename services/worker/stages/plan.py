@@ -39,12 +39,14 @@ def plan(context: Context, work: Work) -> Outcome:
 def find_facts(slide: Slide, contract: TilingContract, *, block_side: int, name: str) -> ImageFacts:
     """What the later blocks must agree on. The core is the one that wastes least on an image of this size."""
     cores = [core for core in contract.cores if core <= block_side] or contract.cores[:1]
-    core = choose_core(slide.height, slide.width, cores=cores, halo=contract.halo)
-    if contract.exactness is Exactness.UNTILEABLE and max(slide.height, slide.width) > max(cores):
+    if contract.exactness is Exactness.UNTILEABLE:
+        cores = [core for core in cores if core >= max(slide.height, slide.width)]
+    if not cores:
         raise Rejected(
-            f"{name}: {slide.width} × {slide.height} px is more than one tile ({max(cores)} px), and this model's "
-            "answer would change from tile to tile (it normalises over what it sees); choose another model"
+            f"{name}: {slide.width} × {slide.height} px is more than one tile ({contract.cores[-1]} px), and the "
+            "answer of this model would change from tile to tile (it normalises over what it sees); choose another"
         )
+    core = choose_core(slide.height, slide.width, cores=cores, halo=contract.halo)
     unit = math.lcm(core, CHUNK)  # a block is made of whole tiles and of whole chunks
     return ImageFacts(
         format=slide.format,

@@ -28,6 +28,7 @@ def predict(context: Context, work: Work) -> Outcome:
     with clock.step("predict"):
         context.predictor.ensure_loaded(model)
         planes = _predict_tiles(context, work, model, tiles, pixels=pixels, origin=seen)
+    work.check()  # whoever lost the block must not write over its successor's result
     with clock.step("write"):
         key, body = probability_map(model.contract, facts).encode(block, planes)
         artifact = probability_artifact(context, image, key, body)
