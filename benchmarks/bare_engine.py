@@ -23,6 +23,11 @@ class Pace:
     cpu_seconds: float
     facts: dict[str, Any]  # version and options
 
+    @property
+    def share(self) -> float:
+        """How much of the cores it was given: well below 1, somebody else was using them."""
+        return self.cpu_seconds / self.seconds / int(self.facts["options"]["INFERENCE_NUM_THREADS"])
+
 
 class BareEngine:
     """A graph and a tile (H, W, C) for it; each `run` is a process of its own, so that no memory stays taken."""

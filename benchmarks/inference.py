@@ -32,6 +32,7 @@ from services.trainer.export import Export
 from services.trainer.networks import UNet
 from shared.imaging.tiling import Pixels, Tile, plan_blocks, plan_tiles, read_mirrored
 
+QUIET = 0.95  # share of the cores below which the engine was disturbed
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "parameters": count_parameters(network),
         "picture": f"{name}, {options.format}",
     }
+    if report["engine_share_of_cores"] < QUIET:
+        _say("even in its best round the engine had to share its cores: repeat this when the machine is quiet")
     if not options.skip_monai:
         _say(f"MONAI's sliding window on {options.monai_size} × {options.monai_size} px (about a minute) ...")
         seconds = time_monai(network, take_picture(source, options.monai_size, 0))
@@ -135,6 +138,7 @@ def describe(rounds: list[Round], *, halo: int) -> dict[str, Any]:
         "engine": alone.facts,
         "stages": {stage.stage: {"wall": stage.wall_seconds, **stage.busy_seconds} for stage in run.job.stages},
         "cpu_seconds": run.cpu_seconds,
+        "engine_share_of_cores": round(min(alone.share, served.share), 3),
         "engine_cpu_seconds_per_tile": round(least_cpu(rounds), 2),
     }
 

@@ -98,23 +98,25 @@ def run(image: Path | None, *, data: Path, out: Path) -> None:
     image = _checked(image or _find_sample_image())
     watch = Stopwatch()
     with ExitStack() as stack:
+        stack.callback(console.print, "stopped; `make up` runs the platform again, with the model that was trained")
         with watch.time("start the platform"):
             platform = stack.enter_context(Platform(data))
         client = stack.enter_context(Client(platform.url, platform.api_key))
         model = obtain_model(client, Preset(), watch)
         results = segment(client, image, model, out=out, watch=watch)
         _report(watch, results, platform.url)
+        console.print("• stop the platform")
 
 
 def obtain_model(client: Client, preset: Preset, watch: Stopwatch) -> ModelVersion:
     """The demo's model: the one there is, if it was trained on these images with these settings, else a new one."""
-    with watch.time("upload the training images"):
+    with watch.time("gather and upload the training images"):
         images = _upload_training_images(client, preset)
     version = find_trained(client, images, preset)
     if version is not None:
         console.print(f"  reusing {MODEL}@{version.number}, trained on the same images with the same settings")
         return version
-    with watch.time("train"):
+    with watch.time("train (once; two to five minutes on two cores)"):
         job = client.jobs.submit(kind="train", dataset_version=images, model=MODEL, **preset.settings())
         ended = _wait(client, job)
     watch.add_stages(ended)
@@ -145,7 +147,7 @@ def segment(client: Client, image: Path, model: ModelVersion, *, out: Path, watc
         ended = _wait(client, job)
     watch.add_stages(ended)
     with watch.time("download"):
-        paths = client.jobs.download(job, out, kinds=SHOWN)
+        paths = client.jobs.download(job, out / image.name, kinds=SHOWN)
     kinds = [artifact.kind for artifact in client.jobs.artifacts(job) if artifact.kind in SHOWN]
     return sorted(zip(kinds, paths, strict=True), key=lambda result: SHOWN.index(result[0]))
 
@@ -216,7 +218,7 @@ def _report(watch: Stopwatch, results: Sequence[tuple[str, Path]], url: str) -> 
     console.print(table)
     for kind, path in results:
         _say(f"{kind:9} {path}")
-    _say(f"{'API':9} {url} (while the platform runs: make up)")
+    _say(f'{"API":9} {url} (once `make up` runs; the README\'s "Using it" goes on from there)')
 
 
 def _say(text: str, where: Console = console) -> None:

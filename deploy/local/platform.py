@@ -78,10 +78,11 @@ class Platform:
 
     def revive(self) -> list[str]:
         """Start again what has ended by itself; returns the names."""
-        ended = [name for name, process in self._processes.items() if not process.running]
-        for name in ended:
-            self._processes[name].start()
-        return ended
+        everything = {**self.stack.processes(), **self._processes}
+        ended = {name: process for name, process in everything.items() if not process.running}
+        for process in ended.values():
+            process.start()
+        return list(ended)
 
     def environment(self) -> dict[str, str]:
         """The variables that our services are started with."""

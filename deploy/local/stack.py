@@ -63,6 +63,10 @@ class Stack:
         """The variables by which our services find these servers."""
         return {key: value for server in self._running.values() for key, value in server.environment.items()}
 
+    def processes(self) -> dict[str, Process]:
+        """All of them, by name."""
+        return {name: server.process for name, server in self._running.items()}
+
     def process(self, name: str) -> Process:
         """The process of one server, such as "valkey", for tests that kill and restart it."""
         return self._running[name].process

@@ -20,7 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds everything (default: %(default)s)")
     data = parser.parse_args().data
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop in order, as on Ctrl-C
+    for ending in (signal.SIGTERM, signal.SIGINT):  # a shell that starts us in the background has SIGINT ignored
+        signal.signal(ending, signal.default_int_handler)
     try:
         with Platform(data) as platform:
             _greet(platform)
@@ -41,7 +42,8 @@ def _greet(platform: Platform) -> None:
     print(
         f"\nOvertile runs at {platform.url} (documentation: {platform.url}/docs)\n\n"
         f"    export OVERTILE_URL={platform.url}\n"
-        f'    export OVERTILE_API_KEY="$(cat {platform.data}/api-key)"\n\n'
+        f'    export OVERTILE_API_KEY="$(cat {platform.data}/api-key)"\n'
+        f"    {sys.executable}    # the Python in which `from overtile import Client` works\n\n"
         f"Logs are in {platform.data}/logs. Ctrl-C stops everything and keeps the data.",
         flush=True,
     )

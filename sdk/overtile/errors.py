@@ -106,14 +106,19 @@ class JobFailed(OvertileError):
     def __init__(self, job: JobDetail, images: Sequence[JobImage]) -> None:
         cause = job.error.detail if job.error else "the platform gave no cause"
         lines = [f"{job.kind} job {job.id} failed: {cause}"]
-        lines += [
-            f"  {image.name}: {image.error.detail if image.error else image.state}" for image in images[:IMAGES_NAMED]
-        ]
+        if len(images) > 1 or any(image.name not in cause for image in images):  # else the cause says it all
+            lines += [f"  {_describe(image)}" for image in images[:IMAGES_NAMED]]
         if len(images) > IMAGES_NAMED:
             lines.append(f"  … and {len(images) - IMAGES_NAMED} more images")
         super().__init__("\n".join(lines))
         self.job = job
         self.images = list(images)
+
+
+def _describe(image: JobImage) -> str:
+    """Its name and its cause; causes mostly begin with the name."""
+    detail = image.error.detail if image.error else image.state
+    return detail if detail.startswith(image.name) else f"{image.name}: {detail}"
 
 
 class HttpError(OvertileError):

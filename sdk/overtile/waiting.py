@@ -14,6 +14,9 @@ GROWTH = 1.5
 OUTAGE = 60.0  # seconds the API may be away: jobs survive its restart, so waiting for one should too
 
 
+SHOWN = {"train_loss": "loss", "best_dice": "dice"}  # of a training's note: what fits beside a bar
+
+
 def poll(ask: Callable[[], JobDetail], clock: Clock, *, timeout: float | None) -> Iterator[JobDetail]:
     """The job as it stands, again and again, until it is finished. Raises WaitTimeout after `timeout` seconds."""
     started = clock.now()
@@ -46,7 +49,8 @@ def show(job: JobDetail, bar: Meter) -> None:
     """A training by its epochs, once it says so; any other job by blocks, with the stage it is in."""
     epoch, epochs = job.note.get("epoch"), job.note.get("epochs", job.spec.get("parameters", {}).get("epochs"))
     if isinstance(epoch, int) and isinstance(epochs, int):
-        bar.show(epoch, epochs, label=", ".join([job.kind, *_figures(job)]), unit="epochs")
+        finished = epoch - (job.note.get("step", 0) != job.note.get("steps", 0))
+        bar.show(finished, epochs, label=", ".join([job.kind, *_figures(job)]), unit="epochs")
         return
     progress = job.progress
     done = progress.done + progress.failed
@@ -61,4 +65,5 @@ def _stage(job: JobDetail) -> str:
 
 def _figures(job: JobDetail) -> list[str]:
     """What a training remarks besides its epoch, such as its loss."""
-    return [f"{name} {value:.3g}" for name, value in job.note.items() if isinstance(value, float)]
+    figures = {short: job.note.get(name) for name, short in SHOWN.items()}
+    return [f"{short} {value:.3g}" for short, value in figures.items() if isinstance(value, float)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from shared import migrations
@@ -21,7 +22,7 @@ def main() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database's tables up to date."""
-    migrations.upgrade(make_engine(Settings()))
+    migrations.upgrade(make_engine(_load_settings()))
     click.echo("the tables are up to date")
 
 
@@ -63,10 +64,18 @@ def revoke_key(workspace: str, label: str) -> None:
     click.echo(f"{closed} keys closed")
 
 
+def _load_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = ", ".join(f"OVERTILE_{fault['loc'][0]}".upper() for fault in error.errors())
+        raise click.ClickException(f"set the variables of the services first; missing or wrong: {names}") from error
+
+
 @contextmanager
 def _session() -> Iterator[Session]:
     try:
-        with make_sessions(make_engine(Settings()))() as session:
+        with make_sessions(make_engine(_load_settings()))() as session:
             yield session
     except OvertileError as error:
         raise click.ClickException(str(error)) from error

@@ -98,12 +98,23 @@ def resolve(session: Session, workspace_id: UUID, reference: str) -> tuple[Model
     row = session.execute(query.order_by(ModelVersion.number.desc()).limit(1)).first()
     if row is None:
         raise NotFound(
-            f"there is no {'' if number else 'ready '}model {reference!r} in your workspace; see GET /v1/models"
+            f"there is no {'' if number else 'ready '}model {reference!r} in your workspace; "
+            f"ready are: {', '.join(_list_ready(session, workspace_id)) or 'none'}"
         )
     model, version = row
     if version.state is not ModelState.READY:
         raise Conflict(f"model {reference!r} is {version.state.value}, not ready to be used")
     return model, version
+
+
+def _list_ready(session: Session, workspace_id: UUID, most: int = 20) -> list[str]:
+    ready = (
+        select(Model.name, ModelVersion.number)
+        .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .where(Model.workspace_id == workspace_id, ModelVersion.state == ModelState.READY)
+    )
+    rows = session.execute(ready.order_by(ModelVersion.created_at.desc()).limit(most))
+    return [f"{name}@{number}" for name, number in rows]
 
 
 def get(session: Session, workspace_id: UUID, name: str) -> Model:

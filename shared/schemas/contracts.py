@@ -44,7 +44,7 @@ class KnownAnswer(BaseModel):
     tolerance: int = Field(description="largest allowed mean difference, in uint8 steps of the probability")
 
 
-class TilingContract(BaseModel):
+class Tiling(BaseModel):
     """Everything that must hold so that the tiled answer is the whole-image answer.
 
     A tile that owns a `core × core` square reads `core + 2 halo` on each side, its origin on the `grid`.
@@ -61,7 +61,6 @@ class TilingContract(BaseModel):
     exactness: Exactness
     precision: Precision = Precision.AUTO
     normalisation: str = Field(description="what the graph does to uint8 values first, for the reader")
-    known_answer: KnownAnswer
 
     @property
     def planes(self) -> int:
@@ -74,3 +73,9 @@ class TilingContract(BaseModel):
             if side % self.grid:
                 raise ValueError(f"halo and cores must be multiples of the grid of {self.grid} px, got {side}")
         return self
+
+
+class TilingContract(Tiling):
+    """As it is stored with the model version: with what it takes to check a model server."""
+
+    known_answer: KnownAnswer

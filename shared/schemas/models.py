@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.schemas.contracts import TilingContract
+from shared.schemas.contracts import Tiling
 from shared.schemas.pages import Page
 
 
@@ -20,7 +20,7 @@ class ModelVersionOut(BaseModel):
     number: int
     state: str
     digest: str
-    contract: TilingContract
+    contract: Tiling
     card: dict[str, Any]
     created_at: datetime
 

@@ -42,7 +42,7 @@ def _describe(context: Context, job: Job) -> dict[str, Any]:
         "software": find_versions(),
         "images": [_describe_image(image, results.get(image.id, {})) for image in images],
         "artifacts": [{"name": a.name, "kind": a.kind, "sha256": a.sha256, "bytes": a.bytes} for a in made],
-        "stages": [stage.model_dump() for stage in stages],
+        "stages": [stage.model_dump() for stage in stages if stage.stage != Stage.CLOSE],  # it is not over yet
     }
 
 

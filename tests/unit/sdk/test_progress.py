@@ -47,7 +47,11 @@ def test_a_training_is_shown_by_its_epochs(
     server: Server, client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("overtile.progress.LINE_AT_MOST_EVERY", 0.0)
-    training = {"kind": "train", "spec": {"parameters": {"epochs": 12}}, "note": {"epoch": 3, "loss": 0.25}}
+    training = {
+        "kind": "train",
+        "spec": {"parameters": {"epochs": 12}},
+        "note": {"epoch": 4, "step": 1, "steps": 9, "train_loss": 0.25, "seconds": 4.5},
+    }
     server.answer("GET", JOB_PATH, job("running", **training), job("succeeded"))
     client.jobs.wait(JOB_ID)
     assert "train, loss 0.25: 3/12 epochs\n" in capsys.readouterr().err
