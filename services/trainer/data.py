@@ -16,6 +16,7 @@ from shared.slides import open_slide
 from shared.slides.planes import open_tiff
 from shared.slides.tiff import DAMAGE
 
+LARGEST_SET = 8_000_000_000  # bytes of all images and masks: they are held in memory
 _TIFF = (b"II", b"MM")
 
 
@@ -45,7 +46,11 @@ def load_samples(pairs: Iterable[tuple[str, Path, Path]], *, channels: int, clas
     Raises:
         Rejected: a file is damaged, a mask does not fit its image, or it holds a class that was not ordered.
     """
-    return [_load(name, image, mask, channels=channels, classes=classes) for name, image, mask in pairs]
+    samples: list[Sample] = []
+    for name, image, mask in pairs:
+        room = LARGEST_SET - sum(sample.image.size + sample.mask.size for sample in samples)
+        samples.append(_load(name, image, mask, channels=channels, classes=classes, room=room))
+    return samples
 
 
 def split(samples: Sequence[Sample], *, fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -99,8 +104,13 @@ class Crops:
         return flip_and_turn(image, mask, generator)
 
 
-def _load(name: str, image_path: Path, mask_path: Path, *, channels: int, classes: int) -> Sample:
+def _load(name: str, image_path: Path, mask_path: Path, *, channels: int, classes: int, room: int) -> Sample:
     with open_slide(image_path, name=name) as slide:
+        if slide.height * slide.width * (channels + 1) > room:
+            raise Rejected(
+                f"{name}: with this image of {slide.width} × {slide.height} px the training set is larger than "
+                f"{LARGEST_SET / 1e9:.0f} GB in memory; cut slides into smaller images, or train on fewer"
+            )
         image = np.array(to_channels(slide.read(Box(0, 0, slide.height, slide.width)), channels))
     values = _read_mask(mask_path, name)
     if values.shape != image.shape[:2]:

@@ -120,7 +120,7 @@ def test_a_model_server_that_is_killed_costs_a_retry(
     job = client.jobs.submit(kind="segment", dataset_version=version, model=model)
     wait_for_commits(engine, job, 10)
     fragile.process("triton").kill()
-    fragile.process("triton").restart()
+    assert fragile.revive() == ["triton"]
     job = client.jobs.wait(job, progress=False, timeout=120)
     assert job.state == "succeeded"
     assert objects(client, job) == undisturbed

@@ -275,3 +275,15 @@ def test_a_training_that_diverges_is_rejected_with_the_mend(monkeypatch: pytest.
 def test_an_order_that_cannot_work_is_rejected_before_any_step(changes: dict[str, Any], mend: str) -> None:
     with pytest.raises(Rejected, match=mend):
         train_quietly(make_order(**changes))
+
+
+def test_a_training_set_that_does_not_fit_in_memory_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(tmp_path / "mask.png")
+    monkeypatch.setattr("services.trainer.data.LARGEST_SET", 20 * 30 * 4 * 2)
+    pairs = [(name, tmp_path / "a.png", tmp_path / "mask.png") for name in ("one", "two", "three")]
+    assert len(load_samples(pairs[:2], channels=3, classes=1)) == 2
+    with pytest.raises(Rejected, match="three: with this image of 30 × 20 px"):
+        load_samples(pairs, channels=3, classes=1)
