@@ -47,7 +47,7 @@ class Jobs:
     ) -> Job:
         """Orders a job; the work happens later, on the platform.
 
-        kind "segment": `model` is `name` or `name@3`; takes `threshold` (0 … 1).
+        kind "segment": `model` is `name` or `name@3`; takes `threshold` (between 0 and 1).
         kind "train": `model` names the model to register; takes `network`, `epochs`, `batch_size`, `crop` (px),
         `learning_rate`, `validation_fraction`, `seed`.
 

@@ -61,7 +61,12 @@ def request_uploads(
     return UploadsOut(files=files, expires_in=datasets.UPLOAD_SECONDS)
 
 
-@router.post("/{dataset_id}/versions", status_code=201, response_model=DatasetVersionOut)
+@router.post(
+    "/{dataset_id}/versions",
+    status_code=201,
+    response_model=DatasetVersionOut,
+    responses={200: {"model": DatasetVersionOut, "description": "these very files are a version already"}},
+)
 def seal_version(
     dataset_id: UUID,
     order: FilesIn,
