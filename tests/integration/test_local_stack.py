@@ -31,9 +31,10 @@ LIGHT = ("valkey", "s3", "postgres")
 
 # A program that holds a stack, as `make up` does, until something ends it.
 HOLDER = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from deploy.local import Stack
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal, also if our parent ignores it
 with Stack(Path(sys.argv[1]), durable=False, servers=sys.argv[2].split(",")) as stack:
     print(stack.environment().get("OVERTILE_TRITON_URL"), flush=True)
     threading.Event().wait()
