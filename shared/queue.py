@@ -6,6 +6,8 @@ from uuid import UUID
 import celery
 import kombu
 import kombu.exceptions
+import kombu.transport.redis
+import kombu.transport.virtual
 import redis
 
 from shared.errors import Unavailable
@@ -25,6 +27,25 @@ class Doorbell(Protocol):
 
     def depth(self, queue: str) -> int:
         """Messages that nobody has taken yet."""
+
+
+class ForgivingQoS(kombu.transport.redis.QoS):
+    """Gives a message's place back even if the broker was away when it was acknowledged.
+
+    kombu keeps the place taken. A worker whose places are all taken asks for no more messages, and so never notices
+    that its connection is gone: it would be deaf until it is restarted. To us a lost acknowledgement is nothing.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, and let go of the message in any case."""
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            kombu.transport.virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
+kombu.transport.redis.Channel.QoS = ForgivingQoS
 
 
 def make_celery(settings: Settings) -> celery.Celery:
