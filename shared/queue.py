@@ -40,7 +40,7 @@ class ForgivingQoS(kombu.transport.redis.QoS):
         """Acknowledge, and let go of the message in any case."""
         try:
             super().ack(delivery_tag)
-        except Exception:
+        except (redis.RedisError, OSError):
             kombu.transport.virtual.QoS.ack(self, delivery_tag)
             raise
 

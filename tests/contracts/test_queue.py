@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+import redis
 
 from shared.errors import Unavailable
-from shared.queue import TRAIN, WORK, Doorbell, Queue
+from shared.queue import EXECUTE, TRAIN, WORK, Doorbell, Queue, make_celery
 from shared.settings import Settings
 from tests.doorbells import MemoryDoorbell
 
@@ -49,3 +50,24 @@ def test_a_broker_that_is_away_is_reported_as_unavailable(server_settings: Setti
         queue.ring(WORK, uuid4())
     with pytest.raises(Unavailable):
         queue.depth(WORK)
+
+
+def test_a_message_whose_acknowledgement_is_lost_gives_its_place_back(server_settings: Settings) -> None:
+    """Else a worker whose places are all taken by such messages would never ask for another."""
+    app = make_celery(server_settings)
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        places = channel.qos
+        places.prefetch_count = 1
+        app.send_task(EXECUTE, args=[str(uuid4())], queue=TRAIN, connection=connection)
+        message = channel.basic_get(TRAIN)
+        assert message is not None
+        assert not places.can_consume()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(places, "_remove_from_indices", _lose_connection)
+            with pytest.raises(redis.ConnectionError):
+                places.ack(message.delivery_tag)
+        assert places.can_consume()
+
+
+def _lose_connection(*_: object) -> None:
+    raise redis.ConnectionError("the broker is away")
