@@ -1,0 +1,1 @@
+"""How good a segmentation is, against other implementations and cases worked by hand."""
