@@ -15,10 +15,11 @@ from deploy.local.platform import WORKSPACE, Platform
 from deploy.local.stack import erase
 from services.trainer.export import Export
 from shared.database import make_engine, make_sessions
-from shared.domain import models, workspaces
-from shared.storage import Storage, model_key
-from shared.tables import ModelVersion
-from shared.tables.models import ModelState
+from shared.domain import workspaces
+from shared.domain.dispatch import Dispatcher
+from shared.domain.imports import import_model
+from shared.domain.model_files import ModelFiles
+from shared.storage import Storage
 
 MODEL = "benchmark"
 OURS = ("worker-1", "api", "sweeper")
@@ -50,29 +51,14 @@ class Host:
         self._client = client
 
     def register(self, export: Export) -> None:
-        """Store and register the model as a training job would have done."""
+        """Import the model and wait until the worker has made it ready."""
         settings = self._platform.load_settings()
-        storage, sessions = Storage(settings), make_sessions(make_engine(settings))
-        with sessions() as session:
+        storage, dispatcher = Storage(settings), Dispatcher.from_settings(settings)
+        with make_sessions(make_engine(settings))() as session:
             workspace = workspaces.find(session, WORKSPACE)
-            model_id = models.ensure(session, workspace.id, MODEL)
-            version = ModelVersion(
-                workspace_id=workspace.id,
-                model_id=model_id,
-                number=1,
-                state=ModelState.READY,
-                digest=export.digest,
-                contract=export.contract.model_dump(mode="json"),
-                files={},
-                card={},
-            )
-            with session.begin():
-                session.add(version)
-                session.flush()
-                stored = [
-                    storage.put(model_key(model_id, version.id, name), body) for name, body in export.files.items()
-                ]
-                version.files = {name: file.sha256 for name, file in zip(export.files, stored, strict=True)}
+            package = ModelFiles.of(MODEL, export.files)
+            version = import_model(session, storage, dispatcher, workspace.id, package)
+        self._client.jobs.wait(str(version.job_id), progress=False)
 
     def segment(self, picture: Path) -> Run:
         """Upload the picture, then order its segmentation and wait for it; only the latter is timed."""

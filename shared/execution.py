@@ -64,6 +64,7 @@ class Work:
         self._lease = lease
         self._drain = drain
         self._note: Json | None = None
+        self._advanced = False
         self._interruption: Interrupted | None = None
         self._renewed = time.monotonic()
         self._ended = threading.Event()
@@ -99,11 +100,20 @@ class Work:
         """Leave a remark for progress bars; it travels with the next renewal of the lease."""
         self._note = note
 
+    def advance(self) -> None:
+        """What was done so far is kept: should this process die, its successor goes on from there.
+
+        A try that got somewhere is not held against the block.
+        """
+        self._advanced = True
+
     def _beat(self) -> None:
         while not self._ended.wait(self._lease.total_seconds() / BEATS_PER_LEASE):
             try:
                 with self._sessions() as session:
-                    state = blocks.renew(session, self.claim, lease=self._lease, note=self._note)
+                    state = blocks.renew(
+                        session, self.claim, lease=self._lease, note=self._note, advanced=self._advanced
+                    )
             except SQLAlchemyError as error:
                 log.warning("the lease of block %s was not renewed: %s", self.claim.block.id, error)
                 continue  # `check` sees how old the lease is

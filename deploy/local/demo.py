@@ -1,4 +1,4 @@
-"""The first five minutes: train a small model, segment an image with it, and show where the results are.
+"""The first minutes: segment an image with the model in the box, then train a small one, and show what came out.
 
     python -m deploy.local.demo [--image PATH] [--data .overtile] [--out overtile-demo]
 
@@ -9,52 +9,37 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from overtile import Client, DatasetVersion, Job, JobDetail, ModelVersion, NotFound, OvertileError
+from overtile import Client, Conflict, DatasetVersion, Job, JobDetail, OvertileError
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local import demo_images
+from deploy.local.box import import_boxed
 from deploy.local.errors import LocalStackError
 from deploy.local.platform import Platform
 
-MODEL = "demo-nuclei"
-SHOWN = ("mask", "overlay", "manifest")  # kinds of artifacts to fetch
+MODEL = "nuclei-starter"
+SHOWN = ("mask", "overlay", "manifest")  # kinds of artifacts to fetch of the segmentation
+LESSON = "demo-nuclei"  # what the demo trains
+IMAGES = 36  # drawn for the lesson
+SIDE = 128  # px
+SETTINGS: dict[str, Any] = {  # on top of the recipe: a minute on two cores
+    "network": {"widths": [8, 16, 32, 64]},
+    "masks": {"kind": "instances"},
+    "split": {"by": "ratio", "fraction": 0.2},
+    "crop": SIDE,
+    "epochs": 20,
+}
+REPORTS = ("training/curves.png", "training/scores.csv")
 
 console = Console()
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The training: small enough for two cores, good enough to look at."""
-
-    bright: int = 24  # real images with stained tissue on a bright background
-    dark: int = 24  # real images of fluorescence
-    drawn: int = 48  # images that we draw
-    drawn_side: int = 256  # px
-    widths: tuple[int, ...] = (16, 32, 64, 128)
-    crop: int = 128  # px
-    batch_size: int = 16
-    epochs: int = 22
-    learning_rate: float = 3e-3
-    seed: int = 0
-
-    def settings(self) -> dict[str, Any]:
-        """The part of the order that decides what is learnt from given images."""
-        return {
-            "network": {"name": "unet", "widths": list(self.widths), "channels": 3, "classes": 1},
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "crop": self.crop,
-            "learning_rate": self.learning_rate,
-            "seed": self.seed,
-        }
 
 
 class DemoError(Exception):
@@ -102,48 +87,52 @@ def run(image: Path | None, *, data: Path, out: Path) -> None:
         with watch.time("start the platform"):
             platform = stack.enter_context(Platform(data))
         client = stack.enter_context(Client(platform.url, platform.api_key))
-        model = obtain_model(client, Preset(), watch)
-        results = segment(client, image, model, out=out, watch=watch)
+        with watch.time("load the model in the box"):
+            load_boxed(client, platform)
+        results = segment(client, image, out=out, watch=watch)
+        results += train(client, out=out, watch=watch)
         _report(watch, results, platform.url)
         console.print("• stop the platform")
 
 
-def obtain_model(client: Client, preset: Preset, watch: Stopwatch) -> ModelVersion:
-    """The demo's model: the one there is, if it was trained on these images with these settings, else a new one."""
-    with watch.time("gather and upload the training images"):
-        images = _upload_training_images(client, preset)
-    version = find_trained(client, images, preset)
-    if version is not None:
-        console.print(f"  reusing {MODEL}@{version.number}, trained on the same images with the same settings")
-        return version
-    with watch.time("train (once; two to five minutes on two cores)"):
-        job = client.jobs.submit(kind="train", dataset_version=images, model=MODEL, **preset.settings())
+def load_boxed(client: Client, platform: Platform) -> None:
+    """Waits until a worker has seen the models answer."""
+    for version in import_boxed(platform):
+        _wait(client, client.jobs.get(str(version.job_id)))
+
+
+def train(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, Path]]:
+    """A training as a user would order it, on nuclei that we draw. What it shows: kinds and paths."""
+    with watch.time("draw and upload images to learn from"), TemporaryDirectory(prefix="overtile-demo-") as folder:
+        files = demo_images.draw(Path(folder), count=IMAGES, side=SIDE)
+        images = client.datasets.upload(files, name="demo-training")
+    with watch.time("train a model on them (about a minute; a second run finds it)"):
+        job = _order_lesson(client, images)
         ended = _wait(client, job)
     watch.add_stages(ended)
-    version = find_trained(client, images, preset)
-    if version is None:
-        raise DemoError(f"the training succeeded, but {MODEL} has no version that is ready; see job {job.id}")
-    return version
+    with watch.time("download its reports"):
+        client.jobs.download(job, out / LESSON, kinds=["report"])
+    panels = sorted((out / LESSON / "training" / "panels").glob("*.png"))
+    shown = [out / LESSON / name for name in REPORTS]
+    return [("curves", shown[0]), ("scores", shown[1]), ("panel", panels[-1])]
 
 
-def find_trained(client: Client, images: DatasetVersion, preset: Preset) -> ModelVersion | None:
-    """The newest ready version that a training on `images` with the preset's settings made."""
+def _order_lesson(client: Client, images: DatasetVersion) -> Job:
+    """The training: the one there is, unless it came to nothing or was ordered otherwise."""
+    order: dict[str, Any] = {"kind": "train", "recipe": "nuclei-starter", "dataset_version": images, "model": LESSON}
     try:
-        ready = [version for version in client.models.get(MODEL).versions if version.state == "ready"]
-    except NotFound:
-        return None
-    for version in sorted(ready, key=lambda version: version.number, reverse=True):
-        if version.job_id is not None and _ordered(client.jobs.get(version.job_id), images, preset):
-            return version
-    return None
+        job = client.jobs.submit(**order, **SETTINGS, idempotency_key=f"demo {images.id}")
+    except Conflict:
+        return client.jobs.submit(**order, **SETTINGS)
+    return client.jobs.submit(**order, **SETTINGS) if job.state in ("failed", "cancelled") else job
 
 
-def segment(client: Client, image: Path, model: ModelVersion, *, out: Path, watch: Stopwatch) -> list[tuple[str, Path]]:
+def segment(client: Client, image: Path, *, out: Path, watch: Stopwatch) -> list[tuple[str, Path]]:
     """Segments the image and fetches the results into `out`. Their kinds and paths, in the order of `SHOWN`."""
     with watch.time(f"upload {image.name}"):
         images = client.datasets.upload(image, name="demo-image")
     with watch.time("segment"):
-        job = client.jobs.submit(kind="segment", dataset_version=images, model=f"{MODEL}@{model.number}")
+        job = client.jobs.submit(kind="segment", dataset_version=images, model=MODEL)
         ended = _wait(client, job)
     watch.add_stages(ended)
     with watch.time("download"):
@@ -153,7 +142,7 @@ def segment(client: Client, image: Path, model: ModelVersion, *, out: Path, watc
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m deploy.local.demo", description="Train, segment, look.")
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.demo", description="Segment, train, look.")
     parser.add_argument("--image", type=Path, help="image to segment (default: scikit-image's ihc.png)")
     parser.add_argument("--data", type=Path, default=Path(".overtile"), help="folder of the platform (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("overtile-demo"), help="folder for results (%(default)s)")
@@ -173,32 +162,6 @@ def _find_sample_image() -> Path:
     if package is None or package.origin is None:
         raise DemoError("scikit-image is not installed, so there is no image to segment; give one with --image")
     return Path(package.origin).parent / "data" / "ihc.png"
-
-
-def _upload_training_images(client: Client, preset: Preset) -> DatasetVersion:
-    with TemporaryDirectory(prefix="overtile-demo-") as folder:
-        images = demo_images.gather(
-            Path(folder), bright=preset.bright, dark=preset.dark, drawn=preset.drawn, side=preset.drawn_side
-        )
-        return client.datasets.upload(images, name="demo-training")
-
-
-def _ordered(job: Job, images: DatasetVersion, preset: Preset) -> bool:
-    """Whether the job was ordered on these images with these settings."""
-    on_these = job.spec.get("dataset_version", {}).get("id") == str(images.id)
-    return on_these and _includes(job.spec.get("parameters", {}), preset.settings())
-
-
-def _includes(stored: Mapping[str, object], asked: Mapping[str, object]) -> bool:
-    """Whether `stored` says the same as `asked`; it may say more, such as settings left at their defaults."""
-    for name, value in asked.items():
-        found = stored.get(name)
-        if isinstance(value, Mapping) and isinstance(found, Mapping):
-            if not _includes(found, value):
-                return False
-        elif found != value:
-            return False
-    return True
 
 
 def _wait(client: Client, job: Job) -> JobDetail:

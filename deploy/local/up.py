@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from deploy.local.box import import_boxed
 from deploy.local.errors import LocalStackError
 from deploy.local.platform import Platform
 
@@ -24,6 +25,7 @@ def main() -> int:
         signal.signal(ending, signal.default_int_handler)
     try:
         with Platform(data) as platform:
+            import_boxed(platform)
             _greet(platform)
             while True:
                 time.sleep(LOOK_SECONDS)

@@ -34,6 +34,7 @@ from overtile.shapes import (
     JobProgress,
     Model,
     ModelVersion,
+    Recipe,
     Stage,
 )
 from overtile.version import __version__
@@ -64,6 +65,7 @@ __all__ = [
     "NotFound",
     "OvertileError",
     "RateLimited",
+    "Recipe",
     "ServerError",
     "Stage",
     "StoreError",

@@ -12,6 +12,7 @@ from overtile.datasets import Datasets
 from overtile.errors import ConfigurationError
 from overtile.jobs import Jobs
 from overtile.models import Models
+from overtile.recipes import Recipes
 from overtile.transport import Transport
 
 
@@ -29,6 +30,7 @@ class Client:
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.models = Models(self._transport)
+        self.recipes = Recipes(self._transport)
 
     def __enter__(self) -> Self:
         return self

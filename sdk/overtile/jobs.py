@@ -10,7 +10,7 @@ from overtile.files import AnyPath
 from overtile.pages import walk
 from overtile.parallel import in_parallel
 from overtile.progress import meter
-from overtile.shapes import Artifact, DatasetVersion, Job, JobDetail, JobImage, Page
+from overtile.shapes import Artifact, Dataset, DatasetVersion, Job, JobDetail, JobImage, Page
 from overtile.transport import Transport
 from overtile.waiting import poll, show
 
@@ -40,25 +40,33 @@ class Jobs:
         self,
         *,
         kind: str,
-        dataset_version: DatasetVersion | UUID | str,
-        model: str,
+        dataset: Dataset | str | None = None,
+        dataset_version: DatasetVersion | UUID | str | None = None,
+        model: str | None = None,
         idempotency_key: str | None = None,
         **parameters: object,
     ) -> Job:
         """Orders a job; the work happens later, on the platform.
 
-        kind "segment": `model` is `name` or `name@3`; takes `threshold` (between 0 and 1).
-        kind "train": `model` names the model to register; takes `network`, `epochs`, `batch_size`, `crop` (px),
-        `learning_rate`, `validation_fraction`, `seed`.
+        The images are those of either `dataset` (`name` for its newest version, `name@3`) or `dataset_version`.
+        kind "segment": `model` is `name`, `name@3` or `name@alias`; takes `threshold` (between 0 and 1), which is by
+        default the one the model recommends.
+        kind "train": `model` names the model to register; takes `network`, `epochs`, `crop` (px), `learning_rate` and
+        the further fields of /docs. A `recipe` (see `client.recipes`) fills all that are not given, `model` included.
 
         The same `idempotency_key` with the same order gives the same job; without one, each call is a job of its own.
         Raises Invalid for an order that makes no sense, Conflict if the key stands for another order.
         """
-        version = dataset_version.id if isinstance(dataset_version, DatasetVersion) else dataset_version
+        named = {
+            "dataset": dataset.name if isinstance(dataset, Dataset) else dataset,
+            "dataset_version": dataset_version.id if isinstance(dataset_version, DatasetVersion) else dataset_version,
+            "model": model,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
         return self._transport.post(
             "/v1/jobs",
             Job,
-            body={"kind": kind, "dataset_version": version, "model": model, **parameters},
+            body={"kind": kind, **given, **parameters},
             idempotency_key=idempotency_key or str(uuid4()),
         )
 

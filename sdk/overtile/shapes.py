@@ -142,7 +142,7 @@ class ModelVersion(Shape):
     """One trained network, with its tiling contract and its card."""
 
     id: UUID
-    job_id: UUID | None = None  # the training that registered it
+    job_id: UUID | None = None  # the training or import that registered it
     number: int
     state: str
     digest: str
@@ -158,3 +158,14 @@ class Model(Shape):
     name: str
     created_at: datetime
     versions: list[ModelVersion] = Field(default_factory=list)
+    aliases: dict[str, int] = Field(default_factory=dict)  # alias → number of the version it stands for
+
+
+class Recipe(Shape):
+    """A named training configuration, to be ordered by name and overridden field by field."""
+
+    name: str
+    title: str = ""
+    source: str = ""  # whose configuration it is
+    fields: dict[str, Any] = Field(default_factory=dict)  # what it fills a train order with
+    small: dict[str, Any] = Field(default_factory=dict)  # laid over `fields` by `small=True`

@@ -57,6 +57,14 @@ class Transport:
             options["json"] = to_jsonable_python(body)
         return self._call("POST", path, shape, options, repeatable=repeatable or idempotency_key is not None)
 
+    def replace(self, path: str, shape: type[ShapeT], *, body: Mapping[str, Any]) -> ShapeT:
+        """PUT to the API: make it so. Repeated after a failure."""
+        return self._call("PUT", path, shape, {"json": to_jsonable_python(body)}, repeatable=True)
+
+    def delete(self, path: str, shape: type[ShapeT]) -> ShapeT:
+        """DELETE from the API, which answers what is left. Repeated after a failure."""
+        return self._call("DELETE", path, shape, {}, repeatable=True)
+
     def put(self, url: str, body: Callable[[], Iterator[bytes]], *, size: int) -> None:
         """PUT `size` bytes to a presigned URL; `body` is called anew for each attempt."""
 

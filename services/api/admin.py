@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 from pydantic import ValidationError
@@ -10,8 +11,14 @@ from sqlalchemy.orm import Session
 from shared import migrations
 from shared.database import make_engine, make_sessions
 from shared.domain import workspaces
+from shared.domain.dispatch import Dispatcher
+from shared.domain.imports import import_model
+from shared.domain.model_files import ModelFiles
 from shared.errors import OvertileError
 from shared.settings import Settings
+from shared.storage import Storage
+from shared.tables import ModelVersion
+from shared.tables.models import ModelState
 
 
 @click.group()
@@ -62,6 +69,35 @@ def revoke_key(workspace: str, label: str) -> None:
     with _session() as session:
         closed = workspaces.revoke_key(session, workspaces.find(session, workspace), label=label)
     click.echo(f"{closed} keys closed")
+
+
+@main.group()
+def model() -> None:
+    """Models that were trained elsewhere."""
+
+
+@model.command("import")
+@click.argument("workspace")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="name to register it under; the folder's by default")
+@click.option("--alias", help="alias that stands for the version once it is ready, such as production")
+def import_folder(workspace: str, folder: Path, name: str | None, alias: str | None) -> None:
+    """Store and register the exported model in FOLDER; a worker then loads it and makes it ready."""
+    settings = _load_settings()
+    with _session() as session:
+        package = ModelFiles.from_folder(folder, name=name)
+        owner, dispatcher = workspaces.find(session, workspace), Dispatcher.from_settings(settings)
+        version = import_model(session, Storage(settings), dispatcher, owner.id, package, alias=alias)
+    click.echo(f"{package.name}@{version.number} is {version.state.value} ({_explain(version)})")
+    if alias is not None:
+        stands = "stands for it" if version.state is ModelState.READY else "will stand for it then"
+        click.echo(f"{package.name}@{alias} {stands}")
+
+
+def _explain(version: ModelVersion) -> str:
+    if version.state is ModelState.READY:
+        return "the same files were imported before"
+    return f"a worker loads it and sees its known answer; then it is ready: job {version.job_id}"
 
 
 def _load_settings() -> Settings:

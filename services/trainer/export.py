@@ -4,19 +4,20 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 from torch.export import Dim
 
-from services.trainer.networks import UNet
-from services.trainer.serving.checks import answer_of, check_engine, check_halo
-from services.trainer.serving.served_graph import ServedGraph
+from services.trainer.networks import Network, UNetStn
+from services.trainer.serving.checks import answer_of, check_engine, check_halo, check_localiser
+from services.trainer.serving.served_graph import ServedGraph, ServedLocaliser
 from shared.imaging.probes import known_question
-from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract
+from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract, WarpContract
 
 CORES = [256, 512, 1024, 2048]  # px; multiples of every grid up to 256
 NORMALISATION = "value / 255"
@@ -36,31 +37,53 @@ class Export:
     digest: str  # sha256 of model.onnx, hex
 
 
-def export_model(network: UNet, *, card: Mapping[str, Any], classes: Sequence[str] | None = None) -> Export:
+@dataclass(frozen=True)
+class Serving:
+    """What those who serve the model should do around it: parts of the contract that no network knows of itself."""
+
+    equalise: bool = False  # the whole image's histogram, before tiles are cut
+    invert: bool = False  # v becomes 255 − v, before tiles are cut
+    threshold: float = 0.5  # recommended, probability
+    closing: int = 0  # recommended, px
+
+
+def export_model(
+    network: Network,
+    *,
+    card: Mapping[str, Any],
+    classes: Sequence[str] | None = None,
+    serving: Serving | None = None,
+) -> Export:
     """Export the network with everything it takes to serve it, after proving that the export is faithful.
+
+    The checkpoint holds the whole network, so that it can be trained further; the graph what `to_serve` says.
 
     Args:
         network: trained; stays as it is.
         card: what a reader should know about the model; any JSON.
         classes: their names, the background first.
+        serving: what the contract asks for besides; by default nothing.
 
     Raises:
-        Unfaithful: pixels beyond the halo reach the core, or the exported graph answers differently from torch.
+        Unfaithful: pixels beyond the halo reach the core, or an exported graph answers differently from torch.
     """
-    served = ServedGraph(_at_rest(network))
+    whole = _at_rest(network)
+    served = ServedGraph(whole.to_serve())
     check_halo(served.network)
     graph = _to_onnx(served)
-    side, step = CORES[0] + 2 * network.halo, network.grid
+    side, step = CORES[0] + 2 * served.halo, served.network.grid
     check_engine(graph, served, [(side, side), (side - 2 * step, side - step)])
-    contract = _contract(served, classes or default_classes(network.classes))
+    contract = _contract(served, classes or default_classes(network.classes), serving or Serving())
+    localiser = _export_localiser(served.network)
     digest = hashlib.sha256(graph).hexdigest()
     files = {
         "model.onnx": graph,
+        **localiser,
         "model.py": _BACKEND.read_bytes(),
         "config.json": _as_json(_triton_config(contract, digest)),
         "contract.json": _as_json(contract.model_dump(mode="json")),
         "card.json": _as_json(dict(card)),
-        "checkpoint.safetensors": save_tensors(served.network.state_dict()),
+        "checkpoint.safetensors": save_tensors(whole.state_dict()),
     }
     return Export(files, contract, digest)
 
@@ -72,30 +95,48 @@ def default_classes(classes: int) -> list[str]:
     return ["background", *(f"class {index}" for index in range(1, classes))]
 
 
-def _at_rest(network: UNet) -> UNet:
-    """A copy in evaluation mode, in fp32, on the CPU."""
-    return copy.deepcopy(network).to("cpu", torch.float32).eval()
+def write_graph(module: nn.Module, example: Tensor, **naming: Any) -> bytes:
+    """An ONNX file of `module` as it answers to `example`, with the weights inside; BatchNorm is folded on the way.
 
-
-def _to_onnx(served: ServedGraph) -> bytes:
-    """One file with the weights inside; height and width stay open, on the grid. BatchNorm is folded on the way."""
-    grid, least = served.network.grid, 2 * served.halo // served.network.grid + 1
-    side = CORES[0] + 2 * served.halo
+    `naming`: input_names, output_names and dynamic_shapes of `torch.onnx.export`.
+    """
     program: Any = torch.onnx.export(
-        served.eval(),
-        (torch.zeros((1, side, side, served.network.channels), dtype=torch.uint8),),
-        dynamo=True,
-        input_names=["IMAGE"],
-        output_names=["PROBABILITY"],
-        dynamic_shapes={"image": {1: grid * Dim("rows", min=least), 2: grid * Dim("columns", min=least)}},
-        external_data=False,
-        verbose=False,
+        module.eval(), (example,), dynamo=True, external_data=False, verbose=False, **naming
     )
     graph: bytes = program.model_proto.SerializeToString()
     return graph
 
 
-def _contract(served: ServedGraph, classes: Sequence[str]) -> TilingContract:
+def _at_rest(network: Network) -> Network:
+    """A copy in evaluation mode, in fp32, on the CPU."""
+    return copy.deepcopy(network).to("cpu", torch.float32).eval()
+
+
+def _to_onnx(served: ServedGraph) -> bytes:
+    """From a tile's bytes to its core's. Height and width stay open, on the grid."""
+    grid, least = served.network.grid, 2 * served.halo // served.network.grid + 1
+    side = CORES[0] + 2 * served.halo
+    return write_graph(
+        served,
+        torch.zeros((1, side, side, served.network.tile_channels), dtype=torch.uint8),
+        input_names=["IMAGE"],
+        output_names=["PROBABILITY"],
+        dynamic_shapes={"image": {1: grid * Dim("rows", min=least), 2: grid * Dim("columns", min=least)}},
+    )
+
+
+def _export_localiser(network: Network) -> dict[str, bytes]:
+    """The file `localiser.onnx`, checked, if the network has a localiser."""
+    if not isinstance(network, UNetStn):
+        return {}
+    served, side = ServedLocaliser(network), network.localiser.overview
+    overview = torch.zeros((1, side, side, network.channels), dtype=torch.uint8)
+    graph = write_graph(served, overview, input_names=["OVERVIEW"], output_names=["THETA"])
+    check_localiser(graph, served)
+    return {"localiser.onnx": graph}
+
+
+def _contract(served: ServedGraph, classes: Sequence[str], serving: Serving) -> TilingContract:
     network = served.network
     return TilingContract(
         channels=network.channels,
@@ -106,13 +147,22 @@ def _contract(served: ServedGraph, classes: Sequence[str]) -> TilingContract:
         cores=CORES,
         exactness=Exactness.EXACT,
         normalisation=NORMALISATION,
+        warp=_warp_contract(network),
         known_answer=_known_answer(served),
+        **asdict(serving),
     )
+
+
+def _warp_contract(network: Network) -> WarpContract | None:
+    if not isinstance(network, UNetStn):
+        return None
+    localiser = network.localiser
+    return WarpContract(kind=localiser.transform, overview=localiser.overview, channels=network.tile_channels)
 
 
 def _known_answer(served: ServedGraph) -> KnownAnswer:
     side = CORES[0] + 2 * served.halo
-    question = known_question(side, served.network.channels, _QUESTION_SEED)
+    question = known_question(side, served.network.tile_channels, _QUESTION_SEED)
     answer = answer_of(served, question[None])[0, :, ::_QUESTION_STEP, ::_QUESTION_STEP]
     return KnownAnswer(
         side=side, seed=_QUESTION_SEED, step=_QUESTION_STEP, answer=answer.tolist(), tolerance=_TOLERANCE
@@ -120,12 +170,23 @@ def _known_answer(served: ServedGraph) -> KnownAnswer:
 
 
 def _triton_config(contract: TilingContract, digest: str) -> dict[str, Any]:
-    """For Triton's load call. The digest is in it because a load with an unchanged configuration changes nothing."""
+    """For Triton's load call. The digest is in it because a load with an unchanged configuration changes nothing.
+
+    A request to a model with a localiser carries either a tile or an overview.
+    """
+    tile = {"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, contract.tile_channels]}
+    inputs: list[dict[str, Any]] = [tile]
+    outputs: list[dict[str, Any]] = [{"name": "PROBABILITY", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, -1]}]
+    if contract.warp is not None:
+        side = contract.warp.overview
+        overview = {"name": "OVERVIEW", "data_type": "TYPE_UINT8", "dims": [1, side, side, contract.channels]}
+        inputs = [{**tile, "optional": True}, {**overview, "optional": True}]
+        outputs.append({"name": "THETA", "data_type": "TYPE_FP32", "dims": [1, 3, 3]})
     return {
         "backend": "python",
         "max_batch_size": 0,
-        "input": [{"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, contract.channels]}],
-        "output": [{"name": "PROBABILITY", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, -1]}],
+        "input": inputs,
+        "output": outputs,
         "instance_group": [{"kind": "KIND_CPU", "count": 1}],
         "parameters": {
             "precision": {"string_value": contract.precision.value},

@@ -1,32 +1,32 @@
 """TRAIN: from a dataset version to a stored model version, ready to be registered."""
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from services.trainer.data import Sample, load_samples
-from services.trainer.export import Export, export_model
+from services.trainer.devices import make_fabric
+from services.trainer.evaluation import Evaluation, evaluate
+from services.trainer.export import Export, Serving, export_model
+from services.trainer.fetching import fetch_material, fetch_start
+from services.trainer.following import SNAPSHOT, JobListener, find_snapshot, track
+from services.trainer.ranks import train_on_devices
+from services.trainer.reports.curves import draw_curves
+from services.trainer.reports.hardware import code_version, describe_hardware
+from services.trainer.reports.log import write_log
+from services.trainer.reports.tensorboard import write_events
 from services.trainer.settings import TrainerSettings
-from services.trainer.train import Trained, train
+from services.trainer.train import Start, Trained
 from shared.database import Sessions
-from shared.domain import datasets, models
+from shared.domain import models
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.domain.models import NewModelVersion
-from shared.errors import Rejected
 from shared.execution import Work
-from shared.schemas.jobs import TrainIn
+from shared.imaging.metrics.summary import as_csv, as_parquet
+from shared.schemas.training import TrainIn
 from shared.stopwatch import Stopwatch
-from shared.storage import Storage, Stored, model_key, upload_key
-from shared.tables import DatasetFile
-from shared.tables.datasets import FileRole
+from shared.storage import Storage, Stored, job_key, model_key
 from shared.versions import find_versions
-
-FETCHES = 16  # files on their way at once
 
 
 @dataclass(frozen=True)
@@ -39,92 +39,117 @@ class Context:
 
 
 def train_block(context: Context, work: Work) -> Outcome:
-    """The whole training is one block. Its files have fixed keys, so a second try replaces those of the first."""
+    """The whole training is one block. Its files have fixed keys, so a second try replaces those of the first.
+
+    A try goes on from the snapshot that an earlier one left in the store.
+    """
     job, clock = work.claim.job, Stopwatch()
-    order = TrainIn.model_validate({**job.spec["parameters"], "dataset_version": job.spec["dataset_version"]["id"]})
+    order = read_order(job.spec)
     with clock.step("fetch"):
-        samples = _load(context, work, order)
-    with clock.step("train"):
-        trained = train(order, samples, check=work.check, note=work.note)
+        material = fetch_material(context.sessions, context.storage, work, order, cache=context.settings.cache_dir)
+        start = Start(fetch_start(context.storage, job.spec), material.unlabelled, find_snapshot(context.storage, work))
+    with clock.step("train"), track(context.settings, work, order) as mlflow:
+        listener = JobListener(work, context.storage, order, seconds=context.settings.checkpoint_seconds, mlflow=mlflow)
+        trained = train_on_devices(order, material.samples, listener=listener, start=start)
+    with clock.step("evaluate"):
+        fabric = make_fabric(order.precision)
+        evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=work.check)
     with clock.step("export"):
-        card = _write_card(job.spec, trained, images=len(samples))
-        export = export_model(trained.network, card=card)
+        card = write_card(job.spec, trained, evaluation, images=len(material.samples))
+        export = export_model(trained.network, card=card, serving=serving_of(order, evaluation))
     work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
-        with context.sessions() as session:
-            model_id = models.ensure(session, job.workspace_id, order.model)
-        stored = {
-            name: context.storage.put(model_key(model_id, job.id, name), body) for name, body in export.files.items()
-        }
-    return Outcome(
-        result={"seconds": clock.seconds},
-        artifacts=[NewArtifact("model", f"model/{name}", _media_type(name), file) for name, file in stored.items()],
-        model=_describe(export, stored, model_id=model_id, card=card),
+        artifacts = [*_store_reports(context.storage, job.id, trained, evaluation), *_snapshot_artifact(listener)]
+        model, model_artifacts = _store_model(context, work, order, export, card)
+    return Outcome(result={"seconds": clock.seconds}, artifacts=[*model_artifacts, *artifacts], model=model)
+
+
+def read_order(spec: Mapping[str, Any]) -> TrainIn:
+    """The order as it was filled and stored when it was submitted; recipes that changed since do not matter."""
+    fields = {name: value for name, value in spec["parameters"].items() if name not in ("recipe", "small", "dataset")}
+    return TrainIn.model_validate({**fields, "dataset_version": spec["dataset_version"]["id"]})
+
+
+def serving_of(order: TrainIn, evaluation: Evaluation) -> Serving:
+    """What whoever serves the model must do around it."""
+    return Serving(
+        equalise=order.preparation.equalise,
+        invert=order.preparation.invert,
+        threshold=evaluation.threshold,
+        closing=order.closing,
     )
 
 
-def find_pairs(files: Sequence[DatasetFile]) -> list[tuple[str, DatasetFile, DatasetFile]]:
-    """(name, image, mask) for every image `images/x.*` that has a mask `masks/x.*`. Raises Rejected if none has."""
-    masks = {_stem(file.name): file for file in files if file.role is FileRole.MASK}
-    images = [file for file in files if file.role is FileRole.IMAGE]
-    pairs = [(file.name, file, masks[_stem(file.name)]) for file in images if _stem(file.name) in masks]
-    if not pairs:
-        raise Rejected("no image has a mask: name them alike, `images/a.png` and `masks/a.png`")
-    return pairs
-
-
-def _stem(name: str) -> str:
-    """What an image and its mask have in common: the path without its suffix and without the last of the folders."""
-    path = PurePosixPath(name)
-    folders = ["" if part in ("images", "masks") else part for part in path.parts[:-1]]
-    return "/".join([*folders, path.stem])
-
-
-def _load(context: Context, work: Work, order: TrainIn) -> list[Sample]:
-    job = work.claim.job
-    with context.sessions() as session, session.begin():
-        version = datasets.find_version(session, job.workspace_id, order.dataset_version)
-        pairs = find_pairs(datasets.list_files(session, job.workspace_id, version.id))
-    context.settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=context.settings.cache_dir) as folder:
-
-        def fetch(file: DatasetFile) -> Path:
-            work.check()
-            path = Path(folder) / file.sha256
-            if context.storage.get_file(upload_key(version.dataset_id, file.sha256), path) != file.sha256:
-                raise Rejected(f"{file.name}: the stored bytes do not have the announced sha256; upload the file again")
-            return path
-
-        wanted = {file.sha256: file for _, image, mask in pairs for file in (image, mask)}
-        with ThreadPoolExecutor(FETCHES) as pool:
-            paths = dict(zip(wanted, pool.map(fetch, wanted.values()), strict=True))
-        local = [(name, paths[image.sha256], paths[mask.sha256]) for name, image, mask in pairs]
-        return load_samples(local, channels=order.network.channels, classes=order.network.classes)
-
-
-def _write_card(spec: dict[str, Any], trained: Trained, *, images: int) -> dict[str, Any]:
+def write_card(spec: Mapping[str, Any], trained: Trained, evaluation: Evaluation, *, images: int) -> dict[str, Any]:
     """What a reader should know about the model, and what it takes to train it again."""
+    parameters = dict(spec["parameters"])
     return {
-        "order": spec["parameters"],
+        "recipe": parameters.get("recipe"),
+        "order": parameters,
+        "start": spec.get("start"),
         "dataset_version": spec["dataset_version"],
         "images": images,
+        "validation_images": [sample.name for sample in trained.held],
+        "metrics": evaluation.summarise(),
+        "threshold": evaluation.threshold,
+        "seed": parameters["seed"],
         "best": asdict(trained.best),
         "history": [asdict(epoch) for epoch in trained.history],
         "seconds": round(trained.seconds, 1),
-        "hardware": f"{os.cpu_count()} CPU cores",
+        "hardware": describe_hardware(),
+        "code": code_version(),
         "software": find_versions(),
     }
 
 
-def _describe(export: Export, stored: dict[str, Stored], *, model_id: UUID, card: dict[str, Any]) -> NewModelVersion:
-    return NewModelVersion(
+def draw_reports(trained: Trained, evaluation: Evaluation) -> dict[str, bytes]:
+    """Everything people look at after a training, by file name."""
+    rows = evaluation.rows
+    return {
+        "log.csv": write_log(trained.history),
+        "curves.png": draw_curves(trained.history, trained.best),
+        "scores.csv": as_csv(rows),
+        "scores.parquet": as_parquet(rows),
+        "tensorboard/events.out.tfevents": write_events(trained.history, trained.panels),
+        **{f"panels/epoch-{epoch:04}.png": png for epoch, png in trained.panels.items()},
+    }
+
+
+_MEDIA_TYPES = {"json": "application/json", "png": "image/png", "csv": "text/csv"}
+
+
+def _store_reports(storage: Storage, job_id: UUID, trained: Trained, evaluation: Evaluation) -> list[NewArtifact]:
+    return [
+        NewArtifact("report", f"training/{name}", _media_type(name), storage.put(job_key(job_id, name), body))
+        for name, body in draw_reports(trained, evaluation).items()
+    ]
+
+
+def _snapshot_artifact(listener: JobListener) -> list[NewArtifact]:
+    """The last checkpoint, beside the best one that the model holds."""
+    if listener.stored is None:
+        return []
+    return [NewArtifact("checkpoint", f"training/{SNAPSHOT}", _media_type(SNAPSHOT), listener.stored)]
+
+
+def _store_model(
+    context: Context, work: Work, order: TrainIn, export: Export, card: dict[str, Any]
+) -> tuple[NewModelVersion, list[NewArtifact]]:
+    job = work.claim.job
+    with context.sessions() as session:
+        model_id = models.ensure(session, job.workspace_id, order.model)
+    stored: dict[str, Stored] = {
+        name: context.storage.put(model_key(model_id, job.id, name), body) for name, body in export.files.items()
+    }
+    model = NewModelVersion(
         model_id=model_id,
         digest=export.digest,
         files={name: file.sha256 for name, file in stored.items()},
         contract=export.contract.model_dump(mode="json"),
         card=card,
     )
+    return model, [NewArtifact("model", f"model/{name}", _media_type(name), file) for name, file in stored.items()]
 
 
 def _media_type(name: str) -> str:
-    return "application/json" if name.endswith(".json") else "application/octet-stream"
+    return _MEDIA_TYPES.get(name.rsplit(".", 1)[-1], "application/octet-stream")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.settings import ExecutorSettings
 
@@ -12,3 +12,8 @@ class TrainerSettings(ExecutorSettings):
 
     concurrency: int = Field(1, ge=1, description="trainings at once; one fills a machine")
     cache_dir: Path = Field(description="folder for the images being learned from; may be emptied at any time")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="how much work at most is lost when a trainer dies")
+    mlflow_url: SecretStr | None = Field(
+        None, description="an MLflow server to report trainings to, with user:password@ if it asks for them"
+    )
+    mlflow_experiment: str = Field("overtile", description="experiment in which their runs are kept")

@@ -1,7 +1,7 @@
 """How good a network is on images it does not learn from."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,40 +10,101 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from services.trainer.data import Sample
-from services.trainer.losses import pixel_loss
-from services.trainer.networks import UNet
+from services.trainer.losses import Loss
+from services.trainer.networks import Network
 from services.trainer.networks.inputs import as_input
-from shared.imaging.tiling import Box, plan_tiles, read_mirrored
+from services.trainer.reports.panels import PanelRow
+from services.trainer.serving.served_graph import probability
+from shared.imaging.tiling import Box, Pixels, Tile, plan_tiles, reflect
 
-_CORE = 1024  # px; a multiple of every grid up to 1024, small enough for a graphics card
+CORE = 1024  # px; a multiple of every grid up to 1024, small enough for a graphics card
+SHOWN = 4  # samples in a panel
 
 
 @dataclass(frozen=True)
 class Scores:
     """Over all pixels of all validation images; Dice and IoU are means over the classes other than background."""
 
-    loss: float  # mean cross-entropy per pixel
+    loss: float  # mean per pixel
     dice: float  # 0 … 1
     iou: float  # 0 … 1
+    panel: list[PanelRow] = field(default_factory=list)  # of the first few samples
 
 
-def validate(network: UNet, samples: Sequence[Sample], *, fabric: Fabric, check: Callable[[], None]) -> Scores:
-    """Score the network on whole images. `check` is called before each tile and may raise to stop."""
+def validate(
+    network: Network, samples: Sequence[Sample], *, loss: Loss, fabric: Fabric, check: Callable[[], None]
+) -> Scores:
+    """Score the network on whole images. `check` is called before each tile and may raise to stop.
+
+    With several devices each scores its share of the images, and all get the same answer.
+    """
     network.eval()
     classes = max(network.classes, 2)
-    counts, loss, pixels = np.zeros((classes, classes), np.int64), 0.0, 0
-    for sample in samples:
-        for logits, truth in _tiles(network, sample, fabric=fabric, check=check):
-            counts += _count(find_classes(logits).cpu().numpy(), truth.cpu().numpy(), classes)
-            loss += float(pixel_loss(logits, truth)) * truth.numel()
-            pixels += truth.numel()
-    dice, iou = overlap(counts)
-    return Scores(loss / pixels, dice, iou)
+    counts = torch.zeros((classes, classes), dtype=torch.int64)
+    sums = torch.zeros(2, dtype=torch.float64)  # loss · px, px
+    panel: list[PanelRow] = []
+    for number in range(fabric.global_rank, len(samples), fabric.world_size):
+        sample = samples[number]
+        planes = np.zeros((1 if network.classes == 1 else classes, *sample.mask.shape), np.uint8)
+        for tile, logits in answer_tiles(network, sample.image, fabric=fabric, check=check):
+            truth, border = _cut(sample, tile.write, fabric.device)
+            counts += count(find_classes(logits), truth, classes)
+            sums += torch.tensor([float(loss([logits], truth, border)) * truth.numel(), truth.numel()])
+            planes[:, *tile.write.slices()] = as_bytes(logits)
+        if number < SHOWN:
+            panel.append(PanelRow(sample.name, sample.image, sample.mask, planes))
+    counts, sums = add_up(counts, fabric), add_up(sums, fabric)
+    dice, iou = overlap(counts.numpy())
+    return Scores(float(sums[0] / sums[1]), dice, iou, panel)
+
+
+def predict_whole(network: Network, image: Pixels, *, fabric: Fabric, check: Callable[[], None]) -> Pixels:
+    """uint8 probabilities (planes, H, W) of a whole prepared image (H, W, C)."""
+    network.eval()
+    planes = np.zeros((network.classes, *image.shape[:2]), np.uint8)
+    for tile, logits in answer_tiles(network, image, fabric=fabric, check=check):
+        planes[:, *tile.write.slices()] = as_bytes(logits)
+    return planes
+
+
+def answer_tiles(
+    network: Network, image: Pixels, *, fabric: Fabric, check: Callable[[], None]
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Logits (1, planes, h, w) of each tile's `write`, as if the image (H, W, C) had been seen whole."""
+    height, width = image.shape[:2]
+    whole = torch.from_numpy(image[None]).to(fabric.device)
+    with torch.inference_mode(), fabric.autocast():
+        enriched = network.enrich(as_input(whole))
+    for tile in plan_tiles(Box(0, 0, height, width), core=CORE, halo=network.halo):
+        check()
+        with torch.inference_mode(), fabric.autocast():
+            logits = _answer(network, enriched, tile.write)
+        yield tile, logits.float()
 
 
 def find_classes(logits: Tensor) -> Tensor:
     """Logits (N, planes, H, W) to class indices (N, H, W): the most probable one."""
     return (logits[:, 0] >= 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+def as_bytes(logits: Tensor) -> Pixels:
+    """Logits (1, planes, h, w) to probabilities (planes, h, w) of 0 … 255."""
+    planes: Pixels = torch.round(probability(logits)[0] * 255).to(torch.uint8).cpu().numpy()
+    return planes
+
+
+def count(found: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """The confusion matrix (classes, classes) of class indices of one shape: rows are the truth. On the CPU."""
+    pairs = truth.long().flatten() * classes + found.flatten()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu()
+
+
+def add_up(part: Tensor, fabric: Fabric) -> Tensor:
+    """The sum of what each device has, on the CPU of all of them."""
+    whole = fabric.all_reduce(part.to(fabric.device), reduce_op="sum")
+    if not isinstance(whole, Tensor):
+        raise TypeError(f"a tensor was added up to a {type(whole).__name__}")
+    return whole.cpu()
 
 
 def overlap(counts: NDArray[np.int64]) -> tuple[float, float]:
@@ -60,35 +121,23 @@ def overlap(counts: NDArray[np.int64]) -> tuple[float, float]:
     return float(np.mean(2 * hits / sizes)), float(np.mean(hits / (sizes - hits)))
 
 
-def _tiles(
-    network: UNet, sample: Sample, *, fabric: Fabric, check: Callable[[], None]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (1, planes, h, w) and truth (1, h, w), tile by tile, as if the image had been seen whole."""
-    height, width = sample.mask.shape
-    padded = Box(0, 0, _round_up(height, network.grid), _round_up(width, network.grid))
-    for tile in plan_tiles(Box(0, 0, height, width), core=_CORE, halo=network.halo):
-        check()
-        read = _intersect(tile.read, padded)
-        image = torch.from_numpy(read_mirrored(sample.image, read)[None]).to(fabric.device)
-        with torch.inference_mode(), fabric.autocast():
-            logits = network(as_input(image))
-        rows, columns = tile.write.move(-read.top, -read.left).slices()
-        truth = torch.from_numpy(sample.mask[tile.write.slices()][None]).to(fabric.device)
-        yield logits[:, :, rows, columns].float(), truth
+def _answer(network: Network, enriched: Tensor, write: Box) -> Tensor:
+    """Logits of `write`. The tile reads no further than it must: small images are not mostly halo."""
+    size = enriched.shape[-2:]
+    core = Box(write.top, write.left, _round_up(write.bottom, network.grid), _round_up(write.right, network.grid))
+    read = core.grow(network.halo)
+    rows = torch.from_numpy(reflect(read.top, read.bottom, size=size[0])).to(enriched.device)
+    columns = torch.from_numpy(reflect(read.left, read.right, size=size[1])).to(enriched.device)
+    logits = network.core(enriched[:, :, rows][:, :, :, columns])
+    return logits[:, :, : write.height, : write.width]
 
 
-def _count(found: NDArray[np.int64], truth: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    pairs = truth.astype(np.int64).ravel() * classes + found.ravel()
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def _intersect(one: Box, other: Box) -> Box:
-    return Box(
-        max(one.top, other.top),
-        max(one.left, other.left),
-        min(one.bottom, other.bottom),
-        min(one.right, other.right),
-    )
+def _cut(sample: Sample, box: Box, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Truth (1, h, w) and border weights of a box."""
+    truth = torch.from_numpy(sample.mask[box.slices()][None]).to(device)
+    if sample.border is None:
+        return truth, None
+    return truth, torch.from_numpy(sample.border[box.slices()][None]).to(device).float()
 
 
 def _round_up(size: int, grid: int) -> int:

@@ -14,14 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import tritonclient.grpc as triton
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from shared.errors import Unavailable
 from shared.imaging.tiling import Pixels
+from shared.imaging.warping import Transform
 
 log = logging.getLogger(__name__)
 
-INPUT, OUTPUT = "IMAGE", "PROBABILITY"
+TILE, PROBABILITY = "IMAGE", "PROBABILITY"  # what a model is asked for each tile
+OVERVIEW, THETA = "OVERVIEW", "THETA"  # what one with a localiser is asked for each image
 DEAD_STUB = "Stub process"
 
 
@@ -36,6 +39,9 @@ class ModelServer(Protocol):
 
     def infer(self, name: str, tile: Pixels) -> Pixels:
         """(H, W, C) → (planes, core, core). Raises NotLoaded or Unavailable."""
+
+    def localise(self, name: str, overview: Pixels) -> Transform:
+        """(side, side, C) → (3, 3), from a model with a localiser. Raises NotLoaded or Unavailable."""
 
 
 class NotLoaded(Unavailable):
@@ -76,25 +82,37 @@ class TritonServer:
 
     def infer(self, name: str, tile: Pixels) -> Pixels:
         """One tile, uint8 (H, W, C) → uint8 probabilities of its core (planes, core, core)."""
-        image = triton.InferInput(INPUT, [1, *tile.shape], "UINT8")
-        image.set_data_from_numpy(tile[None])
-        try:
-            answer = self._client.infer(
-                name,
-                [image],
-                outputs=[triton.InferRequestedOutput(OUTPUT)],
-                client_timeout=self._predict_seconds,
-            )
-        except InferenceServerException as error:
-            raise self._translate(name, error) from error
-        probability: Pixels | None = answer.as_numpy(OUTPUT)
+        probability = self._ask(name, TILE, tile, PROBABILITY)
         if probability is None or probability.ndim != 4 or probability.dtype != np.uint8:
             raise Unavailable(f"Triton at {self._url} answered for model {name} without probabilities")
         return np.asarray(probability[0])
 
+    def localise(self, name: str, overview: Pixels) -> Transform:
+        """The transform, float32 (3, 3), that the model finds for an overview, uint8 (side, side, C)."""
+        theta = self._ask(name, OVERVIEW, overview, THETA)
+        if theta is None or theta.shape != (1, 3, 3) or theta.dtype != np.float32:
+            raise Unavailable(f"Triton at {self._url} answered for model {name} without a transform")
+        return np.asarray(theta[0])
+
     def close(self) -> None:
         """Give the channel back."""
         self._client.close()
+
+    def _ask(self, name: str, given: str, pixels: Pixels, wanted: str) -> NDArray[Any] | None:
+        """The output `wanted` for an input of one picture (H, W, C)."""
+        tensor = triton.InferInput(given, [1, *pixels.shape], "UINT8")
+        tensor.set_data_from_numpy(pixels[None])
+        try:
+            answer = self._client.infer(
+                name,
+                [tensor],
+                outputs=[triton.InferRequestedOutput(wanted)],
+                client_timeout=self._predict_seconds,
+            )
+        except InferenceServerException as error:
+            raise self._translate(name, error) from error
+        found: NDArray[Any] | None = answer.as_numpy(wanted)
+        return found
 
     def _translate(self, name: str, error: InferenceServerException) -> Unavailable:
         text = f"Triton at {self._url}, model {name}: {error.message()}"

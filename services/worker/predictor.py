@@ -15,13 +15,17 @@ from services.worker.model_server import ModelServer, NotLoaded
 from shared.errors import Rejected, Unavailable
 from shared.imaging.probes import known_question
 from shared.imaging.tiling import Pixels
+from shared.imaging.warping import Transform
 from shared.schemas.contracts import TilingContract
 from shared.storage import Storage, model_key
 from shared.tables import ModelVersion
 
 log = logging.getLogger(__name__)
 
+OVERVIEW_SEED = 0  # of the picture that a fresh localiser is shown
+
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,17 @@ class Predictor:
             self._load(model)
 
     def predict(self, model: ServedModel, tile: Pixels) -> Pixels:
-        """One tile (core + 2 halo, core + 2 halo, C) → uint8 probabilities (planes, core, core)."""
-        try:
-            return self._server.infer(model.server_name, tile)
-        except NotLoaded as error:
-            log.warning("loading the model again: %s", error)
-            self._load(model)
-            return self._server.infer(model.server_name, tile)
+        """One tile (core + 2 halo, core + 2 halo, tile channels) → uint8 probabilities (planes, core, core)."""
+        return self._ask(model, self._server.infer, tile)
+
+    def localise(self, model: ServedModel, overview: Pixels) -> Transform:
+        """The overview (side, side, C) of an image → where the model wants it warped to (3, 3).
+
+        Raises Unavailable, or Rejected if the answer is no transform.
+        """
+        theta = self._ask(model, self._server.localise, overview)
+        _check_transform(model, theta)
+        return theta
 
     def predict_each(
         self, model: ServedModel, items: Iterable[Item], read: Callable[[Item], Pixels]
@@ -94,6 +102,15 @@ class Predictor:
         """Let the threads go."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _ask(self, model: ServedModel, question: Callable[[str, Pixels], Answer], pixels: Pixels) -> Answer:
+        """The server's answer, after loading the model if it turns out to be needed."""
+        try:
+            return question(model.server_name, pixels)
+        except NotLoaded as error:
+            log.warning("loading the model again: %s", error)
+            self._load(model)
+            return question(model.server_name, pixels)
+
     def _load(self, model: ServedModel) -> None:
         """Load and check, unless the model gives its known answer by now: another thread may have been here first."""
         with self._loading:
@@ -101,7 +118,7 @@ class Predictor:
                 self._checked.add(model.version_id)
                 return
             self._server.load(model.server_name, {name: self._get(model, name) for name in model.files})
-            self._check_known_answer(model)
+            self._check_answers(model)
             self._checked.add(model.version_id)
 
     def _get(self, model: ServedModel, name: str) -> bytes:
@@ -110,15 +127,22 @@ class Predictor:
 
     def _answers_rightly(self, model: ServedModel) -> bool:
         try:
-            self._check_known_answer(model)
+            self._check_answers(model)
         except (Unavailable, Rejected) as error:
             log.warning("loading the model again: %s", error)
             return False
         return True
 
+    def _check_answers(self, model: ServedModel) -> None:
+        """The segmenter's against the known one. The localiser has none, but it must answer, and with numbers."""
+        self._check_known_answer(model)
+        if model.contract.warp is not None:
+            overview = known_question(model.contract.warp.overview, model.contract.channels, OVERVIEW_SEED)
+            _check_transform(model, self._server.localise(model.server_name, overview))
+
     def _check_known_answer(self, model: ServedModel) -> None:
         known = model.contract.known_answer
-        question = known_question(known.side, model.contract.channels, known.seed)
+        question = known_question(known.side, model.contract.tile_channels, known.seed)
         answer = self._server.infer(model.server_name, question)[:, :: known.step, :: known.step]
         expected = np.asarray(known.answer, dtype=np.uint8)
         if answer.shape != expected.shape:
@@ -126,6 +150,11 @@ class Predictor:
         off = float(np.abs(answer.astype(int) - expected.astype(int)).mean())
         if off > known.tolerance:
             raise Rejected(f"model {model.server_name} is off its known answer by {off:.1f} of 255 on average")
+
+
+def _check_transform(model: ServedModel, theta: Transform) -> None:
+    if not np.isfinite(theta).all():
+        raise Rejected(f"model {model.server_name} found no transform, but {theta.ravel().tolist()}; use another")
 
 
 def _result(waiting: tuple[Item, "Future[Pixels]"]) -> tuple[Item, Pixels]:

@@ -90,9 +90,16 @@ def claim(session: Session, block_id: UUID, *, owner: str, lease: timedelta) -> 
         return _as_claim(session, block)
 
 
-def renew(session: Session, claim: Claim, *, lease: timedelta, note: Json | None = None) -> JobState | None:
-    """Hold the block longer and leave a note. Returns the job's state, None if the block is lost."""
+def renew(
+    session: Session, claim: Claim, *, lease: timedelta, note: Json | None = None, advanced: bool = False
+) -> JobState | None:
+    """Hold the block longer and leave a note. Returns the job's state, None if the block is lost.
+
+    `advanced`: the work is further than any try before it left it, so that tries are counted anew.
+    """
     changes: dict[str, object] = {"lease_until": func.now() + lease}
+    if advanced:
+        changes["attempt"] = 1
     if note is not None:
         changes["note"] = note
     with session.begin():

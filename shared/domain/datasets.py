@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -106,6 +106,31 @@ def find_version(session: Session, workspace_id: UUID, version_id: UUID) -> Data
     return version
 
 
+def resolve(session: Session, workspace_id: UUID, reference: str) -> DatasetVersion:
+    """`name` → the dataset's newest version, `name@3` → version 3, within the caller's transaction.
+
+    Raises NotFound, naming what there is instead.
+    """
+    name, _, number = reference.partition("@")
+    named = (
+        select(DatasetVersion)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(Dataset.workspace_id == workspace_id, Dataset.name == name)
+        .order_by(DatasetVersion.number.desc())
+        .limit(1)
+    )
+    version = session.scalar(named.where(DatasetVersion.number == int(number)) if number else named)
+    if version is not None:
+        return version
+    newest = session.scalar(named)
+    if newest is not None:
+        raise NotFound(f"dataset {name!r} has no version {number} in your workspace; its newest is {newest.number}")
+    raise NotFound(
+        f"there is no dataset {name!r} with a sealed version in your workspace; "
+        f"there are: {_few(_list_sealed(session, workspace_id), most=20) or 'none'}"
+    )
+
+
 def list_files(session: Session, workspace_id: UUID, version_id: UUID) -> Sequence[DatasetFile]:
     """All files of a version, in its order, within the caller's transaction."""
     return session.scalars(
@@ -113,6 +138,13 @@ def list_files(session: Session, workspace_id: UUID, version_id: UUID) -> Sequen
         .where(DatasetFile.workspace_id == workspace_id, DatasetFile.version_id == version_id)
         .order_by(DatasetFile.ordinal)
     ).all()
+
+
+def _list_sealed(session: Session, workspace_id: UUID) -> Sequence[str]:
+    """Names of the datasets that have a version, the newest first."""
+    sealed = exists().where(DatasetVersion.dataset_id == Dataset.id)
+    query = select(Dataset.name).where(Dataset.workspace_id == workspace_id, sealed)
+    return session.scalars(query.order_by(Dataset.created_at.desc())).all()
 
 
 def _add_version(session: Session, dataset: Dataset, files: Sequence[FileIn], digest: str) -> DatasetVersion:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from shared.domain import datasets, models, pages, stages
 from shared.domain.dispatch import Dispatcher
 from shared.errors import Conflict, Invalid, NotFound
-from shared.schemas.jobs import ProgressOut, SegmentIn, StageOut, TrainIn
+from shared.schemas.jobs import ProgressOut, SegmentIn, StageOut
+from shared.schemas.training import TrainIn
 from shared.storage import upload_key
 from shared.tables import Block, DatasetFile, DatasetVersion, Job, JobImage
 from shared.tables.base import Json
@@ -22,11 +23,14 @@ from shared.tables.jobs import BlockState, ImageState, JobKind, JobState, Stage
 
 Order = SegmentIn | TrainIn
 
+CHECKPOINT = "checkpoint.safetensors"  # the file of a model version that another training can start from
+USUAL_THRESHOLD = 0.5  # where the model version recommends none
+
 
 def submit(session: Session, dispatcher: Dispatcher, workspace_id: UUID, order: Order, *, key: str) -> Job:
     """Store the job, then wake the workers. The same order sent again under the same `key` gives the same job.
 
-    Raises Conflict if the key was used for another order, NotFound for an unknown dataset version or model.
+    Raises Conflict if the key was used for another order, NotFound for an unknown dataset or model.
     """
     with session.begin():
         _wait_for_twin(session, workspace_id, key)
@@ -174,10 +178,10 @@ def _find_same(session: Session, workspace_id: UUID, order: Order, key: str) -> 
 
 
 def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
-    version = datasets.find_version(session, workspace_id, order.dataset_version)
+    version = _find_images(session, workspace_id, order)
     files = datasets.list_files(session, workspace_id, version.id)
     kind = JobKind(order.kind)
-    spec = _segment_spec(session, workspace_id, order) if isinstance(order, SegmentIn) else _train_spec(order)
+    spec = _describe(session, workspace_id, order)
     spec["dataset_version"] = {"id": str(version.id), "number": version.number, "digest": version.digest}
     job = Job(workspace_id=workspace_id, kind=kind, spec=spec, idempotency_key=key, order_digest=_digest(order))
     session.add(job)
@@ -192,22 +196,60 @@ def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
     return job
 
 
+def _find_images(session: Session, workspace_id: UUID, order: Order) -> DatasetVersion:
+    if order.dataset is not None:
+        return datasets.resolve(session, workspace_id, order.dataset)
+    if order.dataset_version is not None:
+        return datasets.find_version(session, workspace_id, order.dataset_version)
+    raise Invalid("name the images by either dataset or dataset_version")
+
+
+def _describe(session: Session, workspace_id: UUID, order: Order) -> Json:
+    if isinstance(order, SegmentIn):
+        return _segment_spec(session, workspace_id, order)
+    return _train_spec(session, workspace_id, order)
+
+
 def _segment_spec(session: Session, workspace_id: UUID, order: SegmentIn) -> Json:
     model, version = models.resolve(session, workspace_id, order.model)
+    recommended = version.contract.get("threshold") or USUAL_THRESHOLD
     return {
-        "parameters": {"threshold": order.threshold},
+        "parameters": {
+            "threshold": recommended if order.threshold is None else order.threshold,
+            "closing": version.contract.get("closing") or 0,
+        },
         "model": {
             "id": str(model.id),
             "name": model.name,
             "version": version.number,
             "version_id": str(version.id),
             "digest": version.digest,
+            "alias": models.alias_in(order.model),  # as it was asked for; it may stand for another version by now
         },
     }
 
 
-def _train_spec(order: TrainIn) -> Json:
-    return {"parameters": order.model_dump(mode="json", exclude={"dataset_version"})}
+def _train_spec(session: Session, workspace_id: UUID, order: TrainIn) -> Json:
+    spec: Json = {"parameters": order.model_dump(mode="json", exclude={"dataset", "dataset_version"})}
+    if order.start is not None:
+        spec["start"] = _start_spec(session, workspace_id, order.start.model)
+    return spec
+
+
+def _start_spec(session: Session, workspace_id: UUID, reference: str) -> Json:
+    """The version whose weights a training begins with, and the hash that they must have."""
+    model, version = models.resolve(session, workspace_id, reference)
+    if CHECKPOINT not in version.files:
+        raise Conflict(
+            f"model {model.name}@{version.number} came without its {CHECKPOINT}: there is nothing to start from"
+        )
+    return {
+        "model_id": str(model.id),
+        "version_id": str(version.id),
+        "name": model.name,
+        "number": version.number,
+        "files": {CHECKPOINT: version.files[CHECKPOINT]},
+    }
 
 
 def _add_images(session: Session, job: Job, version: DatasetVersion, files: Sequence[DatasetFile]) -> None:

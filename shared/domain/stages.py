@@ -2,7 +2,7 @@
 
 segment   PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
 train     TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
-                                                  all of them ─┘
+import              LOAD                          all of them ─┘
 """
 
 from sqlalchemy import func, select, update

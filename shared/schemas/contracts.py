@@ -1,7 +1,7 @@
 """The tiling contract: what a model version asks of those who cut images for it."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -44,6 +44,26 @@ class KnownAnswer(BaseModel):
     tolerance: int = Field(description="largest allowed mean difference, in uint8 steps of the probability")
 
 
+class WarpContract(BaseModel):
+    """The second input of a network with a spatial transformer: the whole image, warped as its overview says.
+
+    The overview is the prepared image (equalised, inverted, as the contract asks), averaged to `overview × overview`
+    px: pixel i of an axis of n px is the mean of pixels ⌊i·n / overview⌋ … ⌈(i+1)·n / overview⌉ − 1, rounded to uint8.
+    `localiser.onnx` takes it, OVERVIEW uint8 (1, overview, overview, channels), and gives the transform, THETA float32
+    (1, 3, 3).
+
+    The warped pixel at (x, y) is read at (u/w, v/w) with (u, v, w) = THETA · (x, y, 1) and w at least 0.001,
+    bilinearly, from the nearest border pixel where that lies outside. Coordinates run from −1 to 1 between the outer
+    edges of the image: x = (2·column + 1) / width − 1 at a pixel's middle, y likewise.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["projective", "affine"] = Field(description="affine: the transform's last row is 0 0 1")
+    overview: int = Field(ge=1, description="side of the overview, px")
+    channels: int = Field(ge=2, description="channels of a tile: those of the image, then those of the warped image")
+
+
 class Tiling(BaseModel):
     """Everything that must hold so that the tiled answer is the whole-image answer.
 
@@ -52,7 +72,7 @@ class Tiling(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    channels: int = Field(ge=1, description="channels of the uint8 image the graph takes: 1 grey, 3 RGB")
+    channels: int = Field(ge=1, description="channels of the uint8 image: 1 grey, 3 RGB")
     classes: list[str] = Field(min_length=2, description="class names; the first is the background")
     activation: Activation
     halo: int = Field(ge=0, description="px on each side that the graph crops away")
@@ -61,6 +81,18 @@ class Tiling(BaseModel):
     exactness: Exactness
     precision: Precision = Precision.AUTO
     normalisation: str = Field(description="what the graph does to uint8 values first, for the reader")
+    equalise: bool = Field(
+        False, description="the whole image's histogram is equalised, each channel for itself, before tiles are cut"
+    )
+    invert: bool = Field(False, description="every value v becomes 255 − v before tiles are cut; the graph does not")
+    warp: WarpContract | None = Field(None, description="what a tile carries besides the image, if anything")
+    threshold: float = Field(0.5, gt=0, lt=1, description="recommended probability from which a pixel is foreground")
+    closing: int = Field(0, ge=0, description="recommended radius of the closing of the mask, px; 0: none")
+
+    @property
+    def tile_channels(self) -> int:
+        """Channels of the uint8 tile that the graph takes."""
+        return self.channels if self.warp is None else self.warp.channels
 
     @property
     def planes(self) -> int:
@@ -72,6 +104,12 @@ class Tiling(BaseModel):
         for side in (self.halo, *self.cores):
             if side % self.grid:
                 raise ValueError(f"halo and cores must be multiples of the grid of {self.grid} px, got {side}")
+        return self
+
+    @model_validator(mode="after")
+    def _carries_the_image_twice(self) -> Self:
+        if self.warp is not None and self.warp.channels != 2 * self.channels:
+            raise ValueError(f"a tile carries image and warped image: {2 * self.channels}, not {self.warp.channels}")
         return self
 
 

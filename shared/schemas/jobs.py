@@ -1,24 +1,14 @@
 """Wire shapes of jobs: what a user orders and what the platform says about it."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.schemas.datasets import Name
 from shared.schemas.pages import Page
-
-EXAMPLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-
-ModelReference = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[0-9]{1,9})?$",
-        description="`name` for the newest ready version, `name@3` for version 3",
-        examples=["nuclei@3"],
-    ),
-]
+from shared.schemas.references import EXAMPLE_ID, DatasetReference, ModelReference
+from shared.schemas.training import TrainIn
 
 
 class SegmentIn(BaseModel):
@@ -27,59 +17,30 @@ class SegmentIn(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"kind": "segment", "dataset_version": EXAMPLE_ID, "model": "nuclei@3", "threshold": 0.5}]
-        },
-    )
-
-    kind: Literal["segment"]
-    dataset_version: UUID
-    model: ModelReference
-    threshold: float = Field(
-        0.5, gt=0, lt=1, description="probability from which a pixel is foreground (sigmoid models)"
-    )
-
-
-class UNetIn(BaseModel):
-    """A padded UNet with batch normalisation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Literal["unet"] = "unet"
-    widths: list[Annotated[int, Field(ge=1, le=2048)]] = Field(
-        [64, 128, 256, 512, 1024], min_length=2, max_length=7, description="channels per level, the deepest last"
-    )
-    channels: Literal[1, 3] = 3
-    classes: int = Field(1, ge=1, le=64, description="1: one sigmoid plane; more: a softmax with background as class 0")
-
-
-class TrainIn(BaseModel):
-    """Train a network on a dataset version with `images/…` and `masks/…` of the same names, and register it."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
             "examples": [
-                {
-                    "kind": "train",
-                    "dataset_version": EXAMPLE_ID,
-                    "model": "nuclei",
-                    "network": {"name": "unet", "widths": [32, 64, 128, 256]},
-                    "epochs": 40,
-                }
+                {"kind": "segment", "dataset": "cohort-7", "model": "nuclei@production"},
+                {"kind": "segment", "dataset_version": EXAMPLE_ID, "model": "nuclei@3", "threshold": 0.5},
             ]
         },
     )
 
-    kind: Literal["train"]
-    dataset_version: UUID
-    model: Name = Field(description="name under which the new version is registered")
-    network: UNetIn = Field(default_factory=UNetIn)
-    epochs: int = Field(20, ge=1, le=10_000)
-    batch_size: int = Field(8, ge=1, le=1024)
-    crop: int = Field(256, ge=32, le=2048, description="side of the random training crops, px")
-    learning_rate: float = Field(1e-4, gt=0, le=1)
-    validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of the images kept for validation")
-    seed: int = Field(0, ge=0, lt=2**31)
+    kind: Literal["segment"]
+    dataset: DatasetReference | None = Field(None, description="a dataset's newest version, or `name@3`")
+    dataset_version: UUID | None = Field(None, description="instead of `dataset`")
+    model: ModelReference
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="probability from which a pixel is foreground (sigmoid models); by default what the model "
+        "version recommends",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_images(self) -> Self:
+        if (self.dataset is None) == (self.dataset_version is None):
+            raise ValueError("name the images by either dataset or dataset_version")
+        return self
 
 
 JobIn = Annotated[SegmentIn | TrainIn, Field(discriminator="kind")]

@@ -4,10 +4,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.schemas.contracts import Tiling
 from shared.schemas.pages import Page
+
+
+class AliasIn(BaseModel):
+    """Which version an alias shall stand for."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
+
+    version: int = Field(ge=1, lt=2**31)
 
 
 class ModelVersionOut(BaseModel):
@@ -34,6 +42,7 @@ class ModelOut(BaseModel):
     name: str
     created_at: datetime
     versions: list[ModelVersionOut]
+    aliases: dict[str, int] = Field(description="alias → number of the version it stands for")
 
 
 class ModelsPage(Page):

@@ -4,7 +4,7 @@ from shared.tables.artifacts import Artifact
 from shared.tables.base import Base
 from shared.tables.datasets import Dataset, DatasetFile, DatasetVersion
 from shared.tables.jobs import Block, Job, JobImage
-from shared.tables.models import Model, ModelVersion
+from shared.tables.models import Model, ModelAlias, ModelAliasMove, ModelVersion
 from shared.tables.workspaces import ApiKey, Workspace
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "Job",
     "JobImage",
     "Model",
+    "ModelAlias",
+    "ModelAliasMove",
     "ModelVersion",
     "Workspace",
 ]

@@ -15,6 +15,7 @@ class JobKind(StrEnum):
 
     SEGMENT = "segment"
     TRAIN = "train"
+    IMPORT = "import"
 
 
 class JobState(StrEnum):
@@ -50,7 +51,7 @@ class Stage(StrEnum):
     PREDICT = "predict"  # of a region: pixels in, probabilities out
     ASSEMBLE = "assemble"  # of an image: verify all regions, write mask and overlay
     TRAIN = "train"  # of a training job: the whole training
-    LOAD = "load"  # of a training job: put the new version on the model server
+    LOAD = "load"  # of a training or an import: put the new version on the model server
     CLOSE = "close"  # of a job: write the manifest
 
 

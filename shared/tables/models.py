@@ -1,5 +1,6 @@
-"""Models and their versions."""
+"""Models, their versions, and the aliases that versions go by."""
 
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -25,6 +26,13 @@ class Model(Owned, Base):
 
     name: Mapped[str]
     versions: Mapped[list["ModelVersion"]] = relationship(order_by="ModelVersion.number.desc()", lazy="raise")
+    alias_rows: Mapped[list["ModelAlias"]] = relationship(order_by="ModelAlias.name", lazy="raise", viewonly=True)
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        """Alias → number of the version it stands for."""
+        numbers = {version.id: version.number for version in self.versions}
+        return {alias.name: numbers[alias.version_id] for alias in self.alias_rows}
 
 
 class ModelVersion(Owned, Base):
@@ -41,3 +49,32 @@ class ModelVersion(Owned, Base):
     files: Mapped[Json]  # name → sha256
     contract: Mapped[Json]
     card: Mapped[Json]
+
+
+class ModelAlias(Owned, Base):
+    """A name that stands for one version of the model and can be moved to another, such as `production`."""
+
+    __tablename__ = "model_aliases"
+    __table_args__ = (UniqueConstraint("model_id", "name"),)
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
+
+
+class ModelAliasMove(Owned, Base):
+    """A step in the life of an alias, kept for ever: `created_at` is when it was made, `undone_at` when taken back."""
+
+    __tablename__ = "model_alias_moves"
+    __table_args__ = (UniqueConstraint("model_id", "alias", "number"),)
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    alias: Mapped[str]
+    number: Mapped[int]  # counts the moves of the alias: two may be made in the same moment
+    from_version_id: Mapped[UUID | None] = mapped_column(  # none: the alias was made
+        ForeignKey("model_versions.id", ondelete="CASCADE")
+    )
+    to_version_id: Mapped[UUID | None] = mapped_column(  # none: it was removed
+        ForeignKey("model_versions.id", ondelete="CASCADE")
+    )
+    undone_at: Mapped[datetime | None]

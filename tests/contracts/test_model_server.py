@@ -1,12 +1,17 @@
 """What every model server promises, and what the predictor makes of its faults."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
+import onnx
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from deploy.local.platform import Platform
 from services.trainer.export import Export
@@ -14,8 +19,81 @@ from services.trainer.networks import UNet
 from services.worker.model_server import ModelServer, NotLoaded, TritonServer
 from services.worker.predictor import Predictor, ServedModel
 from shared.errors import Rejected, Unavailable
+from shared.imaging.probes import known_question
 from shared.imaging.tiling import Pixels
+from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract, WarpContract
 from shared.storage import Storage, model_key
+
+OVERVIEW = 32  # px
+
+
+def write_graph(nodes: list[onnx.NodeProto], given: onnx.ValueInfoProto, made: onnx.ValueInfoProto) -> bytes:
+    constants = {"starts": [0], "ends": [1], "channel": [3], "all": [0, 1, 2, 3], "square": [1, 1, 1]}
+    initial = [helper.make_tensor(name, TensorProto.INT64, [len(v)], v) for name, v in constants.items()]
+    initial.append(helper.make_tensor("identity", TensorProto.FLOAT, [1, 3, 3], np.eye(3).ravel()))
+    initial.append(helper.make_tensor("nothing", TensorProto.FLOAT, [1], [0]))
+    initial.append(helper.make_tensor("one", TensorProto.FLOAT, [1], [1]))
+    graph = helper.make_graph(nodes, "toy", [given], [made], initial)
+    model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+    return model
+
+
+def write_segmenter() -> bytes:
+    """Its answer is the first channel of a tile of two."""
+    nodes = [
+        helper.make_node("Slice", ["IMAGE", "starts", "ends", "channel"], ["first"]),
+        helper.make_node("Transpose", ["first"], ["PROBABILITY"], perm=[0, 3, 1, 2]),
+    ]
+    given = helper.make_tensor_value_info("IMAGE", TensorProto.UINT8, [1, "height", "width", 2])
+    return write_graph(
+        nodes, given, helper.make_tensor_value_info("PROBABILITY", TensorProto.UINT8, [1, 1, "height", "width"])
+    )
+
+
+def write_localiser(*, broken: bool = False) -> bytes:
+    """It enlarges by the overview's mean; a broken one divides by zero."""
+    nodes = [
+        helper.make_node("Cast", ["OVERVIEW"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real", "all"], ["mean"], keepdims=1),
+        helper.make_node("Reshape", ["mean", "square"], ["scale"]),
+        helper.make_node("Mul", ["scale", "identity"], ["enlarged"]),
+        helper.make_node("Div", ["enlarged", "nothing" if broken else "one"], ["THETA"]),
+    ]
+    given = helper.make_tensor_value_info("OVERVIEW", TensorProto.UINT8, [1, OVERVIEW, OVERVIEW, 1])
+    return write_graph(nodes, given, helper.make_tensor_value_info("THETA", TensorProto.FLOAT, [1, 3, 3]))
+
+
+@pytest.fixture(scope="module")
+def localising_export(small_export: Export) -> Export:
+    """A model that takes a grey image and its warped self, without a network in it."""
+    graph = write_segmenter()
+    config = json.loads(small_export.files["config.json"])
+    config["input"] = [
+        {"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, 2], "optional": True},
+        {"name": "OVERVIEW", "data_type": "TYPE_UINT8", "dims": [1, OVERVIEW, OVERVIEW, 1], "optional": True},
+    ]
+    config["output"].append({"name": "THETA", "data_type": "TYPE_FP32", "dims": [1, 3, 3]})
+    contract = TilingContract(
+        channels=1,
+        classes=["background", "bright"],
+        activation=Activation.SIGMOID,
+        halo=0,
+        grid=1,
+        cores=[64],
+        exactness=Exactness.EXACT,
+        normalisation="none",
+        warp=WarpContract(kind="affine", overview=OVERVIEW, channels=2),
+        known_answer=KnownAnswer(
+            side=64, seed=0, step=16, answer=[known_question(64, 2, 0)[::16, ::16, 0].tolist()], tolerance=0
+        ),
+    )
+    files = {
+        "model.onnx": graph,
+        "localiser.onnx": write_localiser(),
+        "model.py": small_export.files["model.py"],
+        "config.json": json.dumps(config).encode(),
+    }
+    return Export(files, contract, hashlib.sha256(graph).hexdigest())
 
 
 class ModelServerPromises:
@@ -66,6 +144,28 @@ class ModelServerPromises:
         server.load(name, small_export.files)
         assert server.infer(name, tile).any()
 
+    def test_a_model_with_a_localiser_answers_for_tiles_and_for_overviews(
+        self, server: ModelServer, name: str, localising_export: Export
+    ) -> None:
+        overview, tile = np.full((OVERVIEW, OVERVIEW, 1), 7, np.uint8), known_question(64, 2, seed=1)
+        overview[: OVERVIEW // 2] = 2
+        with pytest.raises(NotLoaded):
+            server.localise(name, overview)
+        server.load(name, localising_export.files)
+        theta = server.localise(name, overview)
+        assert theta.dtype == np.float32
+        np.testing.assert_array_equal(theta, 4.5 * np.eye(3))
+        np.testing.assert_array_equal(server.infer(name, tile)[0], tile[:, :, 0])
+        np.testing.assert_array_equal(server.localise(name, overview), theta)
+
+    def test_a_model_without_a_localiser_says_so(
+        self, server: ModelServer, name: str, tile: Pixels, small_export: Export
+    ) -> None:
+        server.load(name, small_export.files)
+        with pytest.raises(Unavailable):
+            server.localise(name, np.zeros((OVERVIEW, OVERVIEW, 3), np.uint8))
+        assert server.infer(name, tile).any()
+
 
 class TestTriton(ModelServerPromises):
     @pytest.fixture
@@ -95,15 +195,18 @@ def test_a_server_that_is_away_is_reported_as_unavailable(small_export: Export) 
         server.load("nobody", small_export.files)
 
 
-@pytest.fixture
-def stored(platform: Platform, small_export: Export) -> ServedModel:
+def store(platform: Platform, export: Export) -> ServedModel:
     storage = Storage(platform.load_settings())
     model_id, version_id = uuid4(), uuid4()
     stored = {
-        name: storage.put(model_key(model_id, version_id, name), body).sha256
-        for name, body in small_export.files.items()
+        name: storage.put(model_key(model_id, version_id, name), body).sha256 for name, body in export.files.items()
     }
-    return ServedModel(model_id, version_id, stored, small_export.contract)
+    return ServedModel(model_id, version_id, stored, export.contract)
+
+
+@pytest.fixture
+def stored(platform: Platform, small_export: Export) -> ServedModel:
+    return store(platform, small_export)
 
 
 @pytest.fixture
@@ -134,6 +237,25 @@ def test_a_model_that_answers_wrongly_is_refused(predictor: Predictor, stored: S
     model = ServedModel(stored.model_id, stored.version_id, stored.files, contract)
     for _ in range(2):  # loaded, and still refused
         with pytest.raises(Rejected, match="off its known answer"):
+            predictor.ensure_loaded(model)
+
+
+def test_the_predictor_localises_with_what_was_missing_and_what_died(
+    platform: Platform, predictor: Predictor, localising_export: Export
+) -> None:
+    model, overview = store(platform, localising_export), np.full((OVERVIEW, OVERVIEW, 1), 3, np.uint8)
+    np.testing.assert_array_equal(predictor.localise(model, overview), 3 * np.eye(3))
+    kill_engine(platform, model.server_name)
+    np.testing.assert_array_equal(predictor.localise(model, overview), 3 * np.eye(3))
+
+
+def test_a_localiser_that_answers_without_numbers_is_refused(
+    platform: Platform, predictor: Predictor, localising_export: Export
+) -> None:
+    files = {**localising_export.files, "localiser.onnx": write_localiser(broken=True)}
+    model = store(platform, replace(localising_export, files=files))
+    for _ in range(2):  # loaded, and still refused
+        with pytest.raises(Rejected, match="no transform"):
             predictor.ensure_loaded(model)
 
 

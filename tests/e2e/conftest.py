@@ -2,35 +2,38 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
 import tifffile
 from overtile import Client
-from sqlalchemy.orm import Session
 
 from deploy.local.platform import WORKSPACE, Platform
 from services.trainer.export import Export
 from shared.database import make_engine, make_sessions
-from shared.domain import models, workspaces
-from shared.storage import Storage, model_key
-from shared.tables import ModelVersion, Workspace
-from shared.tables.models import ModelState
+from shared.domain import workspaces
+from shared.domain.dispatch import Dispatcher
+from shared.domain.imports import import_model
+from shared.domain.model_files import ModelFiles
+from shared.storage import Storage
 
 Register = Callable[[Platform, str], str]
 
 
 @pytest.fixture(scope="session")
 def register(small_export: Export) -> Register:
-    """Put the small model on a platform under a name, as a training job would have; returns the name."""
+    """Import the small model into a platform under a name, and wait until it is ready; returns the name."""
 
     def add(platform: Platform, name: str) -> str:
         settings = platform.load_settings()
         engine = make_engine(settings)
         with make_sessions(engine)() as session:
-            _register(session, Storage(settings), workspaces.find(session, WORKSPACE), name, small_export)
+            workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, small_export.files)
+            dispatcher = Dispatcher.from_settings(settings)
+            version = import_model(session, Storage(settings), dispatcher, workspace.id, package)
         engine.dispose()
+        with Client(platform.url, platform.api_key) as client:
+            client.jobs.wait(str(version.job_id), progress=False, timeout=120)
         return name
 
     return add
@@ -62,22 +65,3 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Pa
         return path
 
     return draw
-
-
-def _register(session: Session, storage: Storage, workspace: Workspace, name: str, export: Export) -> None:
-    model_id, version_id = models.ensure(session, workspace.id, name), uuid4()
-    stored = {file: storage.put(model_key(model_id, version_id, file), body) for file, body in export.files.items()}
-    with session.begin():
-        session.add(
-            ModelVersion(
-                id=version_id,
-                workspace_id=workspace.id,
-                model_id=model_id,
-                number=1,
-                state=ModelState.READY,
-                digest=export.digest,
-                files={file: done.sha256 for file, done in stored.items()},
-                contract=export.contract.model_dump(mode="json"),
-                card={},
-            )
-        )

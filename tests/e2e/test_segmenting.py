@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,24 @@ from overtile.shapes import Job
 from PIL import Image
 
 from deploy.local.platform import WORKSPACE, Platform
-from services.trainer.networks import UNet
+from services.trainer.data.samples import prepare
+from services.trainer.export import Export, Serving, export_model
+from services.trainer.networks import UNet, UNetStn
+from services.trainer.networks.inputs import as_input
 from services.worker.model_server import TritonServer
 from services.worker.predictor import Predictor, ServedModel
 from shared.database import make_engine, make_sessions
 from shared.domain import models, workspaces
+from shared.domain.dispatch import Dispatcher
+from shared.domain.imports import import_model
+from shared.domain.model_files import ModelFiles
+from shared.imaging.masks import close_mask
+from shared.imaging.normalisation import to_channels
 from shared.imaging.tiling import Box, Pixels, plan_tiles, read_mirrored
+from shared.schemas.training import PreparationIn, UNetStnIn
 from shared.storage import Storage
 from tests.e2e.conftest import Register
+from tests.lively_networks import make_lively
 
 
 def segment(client: Client, paths: list[Path], model: str, *, name: str, **parameters: Any) -> Job:
@@ -71,7 +81,7 @@ def test_the_manifest_says_what_was_made_from_what_with_what(done: tuple[Job, Pa
     assert manifest["job"]["id"] == str(job.id)
     assert manifest["images"][0]["sha256"] == hashlib.sha256(ihc.read_bytes()).hexdigest()
     assert len(manifest["spec"]["model"]["digest"]) == 64
-    assert manifest["spec"]["parameters"] == {"threshold": 0.5}
+    assert manifest["spec"]["parameters"] == {"threshold": 0.5, "closing": 0}
     assert {"python", "numpy", "zarr", "overtile-platform"} <= set(manifest["software"])
     assert {stage["stage"] for stage in manifest["stages"]} >= {"plan", "predict", "assemble"}
     for artifact in manifest["artifacts"]:
@@ -137,6 +147,48 @@ def test_a_slide_of_many_blocks_has_no_seams(
     assert off[seams].mean() < off[~seams].mean() * 1.1 + 0.05
 
 
+def test_an_equalised_and_warped_slide_of_two_blocks_is_torchs_whole_image(
+    platform: Platform, client: Client, picture: Callable[[int, int], Path], tmp_path: Path
+) -> None:
+    """The localiser sees the whole image; every tile must get its part of the one image that it would be warped to."""
+    network = make_lively(UNetStnIn(name="unet_stn", widths=[4, 8], overview=64, channels=1))
+    assert isinstance(network, UNetStn)
+    files = export_model(network, card={}, serving=Serving(equalise=True)).files
+    bring(platform, "warped", ask_for(files))
+    path = picture(2200, 400)
+    job = segment(client, [path], "warped", name="warped")
+    client.jobs.download(job, to=tmp_path, kinds=["probability", "manifest"], progress=False)
+    got = read_map(tmp_path / f"{path.name}.probability.zarr")[0]
+    facts = json.loads((tmp_path / "manifest.json").read_text())["images"][0]["facts"]
+    assert facts["width"] < facts["block_side"] < facts["height"]
+    theta = torch.tensor([facts["theta"]])
+
+    grey = to_channels(tifffile.imread(path), 1)
+    image = prepare(grey, PreparationIn(equalise=True))
+    torch.testing.assert_close(theta, find_transform(network, image), rtol=0, atol=1e-4)
+    off = np.abs(got - 255 * answer_enriched(network, image, theta))
+    assert off.max() <= 2
+    assert (off > 1).mean() < 1e-3
+    assert np.abs(got - 255 * answer_enriched(network, image, torch.eye(3)[None])).mean() > 3, "it is not warped"
+    assert np.abs(got - 255 * answer_enriched(network, grey, theta)).mean() > 3, "it is not equalised"
+
+
+def test_an_inverting_and_closing_model_gets_what_its_contract_asks(
+    platform: Platform, client: Client, small_export: Export, small_network: UNet, ihc: Path, tmp_path: Path
+) -> None:
+    bring(platform, "inverted", ask_for(small_export.files, invert=True, closing=2))
+    job = segment(client, [ihc], "inverted", name="inverted")
+    client.jobs.download(job, to=tmp_path, kinds=["probability", "mask"], progress=False)
+    got = read_map(tmp_path / "ihc.png.probability.zarr")[0]
+    image = 255 - np.asarray(Image.open(ihc))
+    whole = answer_whole(small_network, image, small_network.halo, small_network.grid)
+    assert np.abs(got - 255 * whole).max() <= 1
+    found = (got >= 127.5).astype(np.uint8)
+    closed = close_mask(found, 2)
+    assert (closed != found).any()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "ihc.png.mask.tif"), closed)
+
+
 def test_a_second_run_gives_the_same_bytes(client: Client, model: str, ihc: Path, done: tuple[Job, Path]) -> None:
     again = segment(client, [ihc], model, name="done")
     assert digests(client, again) == digests(client, done[0])
@@ -149,6 +201,48 @@ def test_the_threshold_is_the_users(
     client.jobs.download(job, to=tmp_path, kinds=["mask"], progress=False)
     probability = read_map(done[1] / "ihc.png.probability.zarr")[0]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "ihc.png.mask.tif"), probability >= 0.9 * 255)
+
+
+def ask_for(files: Mapping[str, bytes], **asked: Any) -> dict[str, bytes]:
+    """The files of a model whose contract asks for fp32, and for what else is given."""
+    contract, config = json.loads(files["contract.json"]), json.loads(files["config.json"])
+    config["parameters"]["precision"] = {"string_value": "f32"}
+    changed = {"contract.json": {**contract, "precision": "f32", **asked}, "config.json": config}
+    return {**files, **{name: json.dumps(content).encode() for name, content in changed.items()}}
+
+
+def bring(platform: Platform, name: str, files: Mapping[str, bytes]) -> None:
+    """Import a model into the platform and wait until it is ready."""
+    settings = platform.load_settings()
+    engine = make_engine(settings)
+    with make_sessions(engine)() as session:
+        workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, files)
+        version = import_model(session, Storage(settings), Dispatcher.from_settings(settings), workspace.id, package)
+    engine.dispose()
+    with Client(platform.url, platform.api_key) as client:
+        assert client.jobs.wait(str(version.job_id), progress=False, timeout=120).state == "succeeded"
+
+
+def find_transform(network: UNetStn, image: Pixels) -> torch.Tensor:
+    """(1, 3, 3), from the overview in bytes, which is what crosses the wire."""
+    with torch.no_grad():
+        overview = network.overview(as_input(torch.from_numpy(image)[None]))
+        return network.localise((overview * 255).round() / 255)
+
+
+def answer_enriched(network: UNetStn, image: Pixels, theta: torch.Tensor) -> NDArray[np.float32]:
+    """torch fp32 on the whole image and its warped self, extended by mirroring: probabilities (H, W).
+
+    Warped by torch in double precision, then rounded to bytes as tiles are: a value must not round the other way.
+    """
+    height, width = image.shape[:2]
+    seen = Box(0, 0, height + -height % network.grid, width + -width % network.grid).grow(network.halo)
+    with torch.no_grad():
+        values = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+        both = torch.cat([values, network.warp(values, theta.double()).round()], dim=1)[0].permute(1, 2, 0)
+        enriched = read_mirrored(both.to(torch.uint8).numpy(), seen)
+        probability = torch.sigmoid(network.core(as_input(torch.from_numpy(enriched)[None])))[0, 0]
+    return probability[:height, :width].numpy()
 
 
 def read_map(folder: Path) -> Pixels:

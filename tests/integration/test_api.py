@@ -1,7 +1,6 @@
 """The API as a client sees it: the real app on the real servers."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -19,19 +18,6 @@ from shared.tables import ApiKey, DatasetVersion, Job, Workspace
 from shared.tables.jobs import JobState
 from shared.tables.models import ModelState
 from tests.rows import add_model, add_version
-
-
-@pytest.fixture
-def app(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(ApiSettings.model_validate(settings.model_dump()))) as client:
-        yield client
-
-
-@pytest.fixture
-def client(app: TestClient, session: Session, workspace: Workspace) -> TestClient:
-    """Carries a key of `workspace`."""
-    app.headers["Authorization"] = f"Bearer {workspaces.issue_key(session, workspace, label='test')}"
-    return app
 
 
 @pytest.fixture
@@ -58,7 +44,7 @@ def assert_problem(answer: httpx.Response, status: int, detail: str) -> None:
 
 @pytest.mark.parametrize("key", [None, "Bearer ovt_wrong", "Bearer ", "Basic abc"])
 def test_without_a_valid_key_nothing_is_answered(app: TestClient, key: str | None) -> None:
-    for path in ("datasets", "models", "jobs"):
+    for path in ("datasets", "models", "recipes", "jobs"):
         assert_problem(app.get(f"/v1/{path}", headers={"Authorization": key} if key else {}), 401, "API key")
 
 
@@ -180,7 +166,10 @@ def test_a_model_that_is_not_ready_is_refused(client: TestClient, session: Sessi
         {"kind": "segment"},
         {"kind": "segment", "dataset_version": "x", "model": "m"},
         {"kind": "segment", "dataset_version": str(uuid4()), "model": "m", "threshold": 2},
-        {"kind": "segment", "dataset_version": str(uuid4()), "model": "a@b"},
+        {"kind": "segment", "dataset_version": str(uuid4()), "model": "a@b@c"},
+        {"kind": "segment", "model": "m"},
+        {"kind": "segment", "dataset": "a", "dataset_version": str(uuid4()), "model": "m"},
+        {"kind": "segment", "dataset": "a@production", "model": "m"},
         {"kind": "segment", "dataset_version": str(uuid4()), "model": "m@99999999999999"},
         {"kind": "segment", "dataset_version": str(uuid4()), "model": "m", "typo": 1},
         {"kind": "train", "dataset_version": str(uuid4()), "model": "m", "epochs": 0},

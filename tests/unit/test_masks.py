@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.imaging.masks import find_classes, find_outlines
+from shared.imaging.masks import close_mask, close_strips, disc, find_classes, find_outlines
 
 CLASSES = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 
@@ -62,3 +62,65 @@ def test_outlines_keep_their_class_and_lie_where_a_neighbour_differs(classes: np
 def test_one_class_everywhere_has_no_outline() -> None:
     assert not find_outlines(np.ones((4, 4), dtype=np.uint8)).any()
     assert not find_outlines(np.ones((1, 1), dtype=np.uint8)).any()
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> np.ndarray:
+    """Two classes on background, from a few pixels to a crowd: discs fit into the gaps, or do not."""
+    shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 12)))
+    share, generator = draw(st.sampled_from([0.05, 0.15, 0.4])), np.random.default_rng(draw(st.integers(0, 10_000)))
+    return (generator.integers(1, 3, shape) * (generator.random(shape) < share)).astype(np.uint8)
+
+
+@settings(max_examples=200)
+@given(classes=masks(), radius=st.integers(0, 4), cuts=st.lists(st.integers(1, 39), unique=True))
+def test_a_mask_in_strips_of_any_height_is_closed_as_the_whole(
+    classes: np.ndarray, radius: int, cuts: list[int]
+) -> None:
+    strips = np.split(classes, sorted(cut for cut in cuts if cut < len(classes)))
+    closed = list(close_strips(iter(strips), radius))
+    assert [len(strip) for strip in closed] == [len(strip) for strip in strips]
+    np.testing.assert_array_equal(np.concatenate(closed), close_mask(classes, radius))
+
+
+@given(classes=masks(), radius=st.integers(1, 4))
+def test_closing_fills_what_no_disc_fits_into_and_takes_nothing_away(classes: np.ndarray, radius: int) -> None:
+    """A background pixel stays exactly if some disc around it, whole and on the mirrored image, holds no class."""
+    one = np.minimum(classes, 1)
+    rows, columns = one.shape
+    margin = 2 * radius
+    seen = np.pad(one, margin, mode="symmetric")
+    shape = disc(radius)
+    expected = one.copy()
+    for row, column in np.argwhere(one == 0):
+        fits = any(
+            not seen[margin + row + down - radius :, margin + column + across - radius :][
+                : 2 * radius + 1, : 2 * radius + 1
+            ][shape].any()
+            for down, across in np.argwhere(shape) - radius
+        )
+        expected[row, column] = not fits
+    np.testing.assert_array_equal(close_mask(one, radius), expected)
+    assert (close_mask(classes, radius)[classes > 0] == classes[classes > 0]).all()
+    assert (rows, columns) == close_mask(classes, radius).shape
+
+
+def test_a_gap_goes_to_the_highest_class_that_closes_it() -> None:
+    classes = np.zeros((9, 9), dtype=np.uint8)
+    classes[:, 3], classes[:, 5] = 1, 1
+    classes[3, :], classes[5, :] = 2, 2
+    closed = close_mask(classes, 1)
+    assert closed[4, 4] == 2
+    assert closed[0, 4] == 1
+    assert closed[4, 0] == 2
+    assert closed[0, 0] == 0
+
+
+def test_a_radius_of_0_changes_nothing() -> None:
+    classes = np.random.default_rng(0).integers(0, 3, (20, 7), dtype=np.uint8)
+    np.testing.assert_array_equal(close_mask(classes, 0), classes)
+    np.testing.assert_array_equal(np.concatenate(list(close_strips(np.split(classes, 4), 0))), classes)
+
+
+def test_a_mask_without_strips_gives_none() -> None:
+    assert list(close_strips([], 3)) == []

@@ -1,27 +1,32 @@
-"""From files with masks to a trained network."""
+"""From samples to a trained network."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
-import tifffile
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from services.trainer import train as training
-from services.trainer.augment import flip_and_turn
-from services.trainer.data import Crops, Sample, load_samples, split
-from services.trainer.losses import pixel_loss
-from services.trainer.train import Trained, train
+from services.trainer.data import Sample, split
+from services.trainer.devices import make_fabric
+from services.trainer.history import Epoch
+from services.trainer.losses import make_loss
+from services.trainer.networks import UNetStn, build_network
+from services.trainer.optimisation import count_plateaus, find_best, is_exhausted, learning_rate
+from services.trainer.pretraining import draw_warps, teach_localiser
+from services.trainer.ranks import train_on_devices
+from services.trainer.reports.panels import PanelRow
+from services.trainer.snapshot import Snapshot
+from services.trainer.starting import begin_with
+from services.trainer.train import Start, Trained, train
 from services.trainer.validation import overlap, validate
 from shared.errors import Cancelled, Rejected
 from shared.imaging.drawing import draw_nuclei
-from shared.imaging.tiling import Pixels
-from shared.schemas.jobs import TrainIn
+from shared.schemas.training import LocaliserIn, TrainIn
 
 NETWORK = {"widths": [4, 8], "channels": 3, "classes": 1}
 
@@ -36,8 +41,9 @@ def make_order(**changes: Any) -> TrainIn:
         "batch_size": 2,
         "crop": 32,
         "learning_rate": 1e-2,
+        "deterministic": True,
     }
-    return TrainIn(**(fields | changes))
+    return TrainIn.model_validate(fields | changes)
 
 
 def draw_sample(name: str, *, height: int = 48, width: int = 40, seed: int = 0) -> Sample:
@@ -48,8 +54,39 @@ def draw_sample(name: str, *, height: int = 48, width: int = 40, seed: int = 0) 
 SAMPLES = [draw_sample(f"{index}.png", seed=index) for index in range(4)]
 
 
-def train_quietly(order: TrainIn, samples: list[Sample] = SAMPLES) -> Trained:
-    return train(order, samples, check=lambda: None, note=lambda note: None)
+class Follower:
+    """Keeps what it hears. Saves after every step, or never."""
+
+    def __init__(self, *, saves: bool = False, check: Callable[[], None] = lambda: None) -> None:
+        self.saves, self.check = saves, check
+        self.steps: list[tuple[int, int, int]] = []
+        self.epochs: list[Epoch] = []
+        self.panels: list[Sequence[PanelRow]] = []
+        self.snapshots: list[bytes] = []
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        self.steps.append((epoch, step, steps))
+
+    def epoch(self, epoch: Epoch, best: Epoch, panel: Sequence[PanelRow]) -> bytes | None:
+        self.epochs.append(epoch)
+        self.panels.append(panel)
+        return b"picture" if panel else None
+
+    def wants_snapshot(self) -> bool:
+        return self.saves
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot.to_bytes())
+
+
+def train_quietly(order: TrainIn, samples: Sequence[Sample] = SAMPLES, start: Start | None = None) -> Trained:
+    return train(order, samples, listener=Follower(), start=start)
+
+
+def assert_same_weights(one: Trained, other: Trained) -> None:
+    first, second = one.network.state_dict(), other.network.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,128 +98,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., tuple[str, Path, Path]]:
-    """Store an image and a mask, as PNG or TIFF."""
-
-    def write_pair(image: Pixels, mask: NDArray[Any], suffix: str = ".png") -> tuple[str, Path, Path]:
-        image_path, mask_path = tmp_path / "image.png", tmp_path / f"mask{suffix}"
-        Image.fromarray(image).save(image_path)
-        if suffix == ".png":
-            Image.fromarray(mask).save(mask_path)
-        else:
-            tifffile.imwrite(mask_path, mask)
-        return "cells.png", image_path, mask_path
-
-    return write_pair
-
-
-GREY = np.full((4, 6, 3), (10, 20, 60), np.uint8)
-INSTANCES = np.arange(24).reshape(4, 6)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, bool])
-def test_with_one_class_every_label_is_foreground(write: Any, suffix: str, dtype: type) -> None:
-    (sample,) = load_samples([write(GREY, INSTANCES.astype(dtype), suffix)], channels=3, classes=1)
-    np.testing.assert_array_equal(sample.mask, INSTANCES > 0)
-    np.testing.assert_array_equal(sample.image, GREY)
-
-
-def test_with_more_classes_the_value_is_the_class(write: Any) -> None:
-    (sample,) = load_samples([write(GREY, (INSTANCES % 3).astype(np.uint8))], channels=1, classes=3)
-    np.testing.assert_array_equal(sample.mask, INSTANCES % 3)
-    assert sample.image.shape == (4, 6, 1)
-    assert (sample.image == 30).all()
-
-
-def test_a_grey_mask_saved_in_colour_is_taken(write: Any) -> None:
-    mask = np.repeat(INSTANCES[:, :, None].astype(np.uint8), 3, axis=2)
-    (sample,) = load_samples([write(GREY, mask)], channels=3, classes=1)
-    np.testing.assert_array_equal(sample.mask, INSTANCES > 0)
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (np.full((4, 6), 3, np.uint8), r"cells.png: the mask holds the value 3, but with 3 classes only 0 … 2"),
-        (np.zeros((4, 5), np.uint8), r"cells.png: the image has 6 × 4 px but its mask 5 × 4 px"),
-        (np.stack([INSTANCES] * 2 + [INSTANCES + 1], -1).astype(np.uint8), "one whole number per pixel"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_rejected_with_the_mend(write: Any, mask: NDArray[Any], message: str) -> None:
-    with pytest.raises(Rejected, match=message):
-        load_samples([write(GREY, mask)], channels=3, classes=3)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image at all", b"II*\0cut off", b"\x89PNG\r\n\x1a\n"])
-def test_a_damaged_mask_is_rejected_by_name(write: Any, content: bytes) -> None:
-    name, image, mask = write(GREY, np.zeros((4, 6), np.uint8))
-    mask.write_bytes(content)
-    with pytest.raises(Rejected, match=r"cells\.png: the mask is no readable PNG or TIFF"):
-        load_samples([(name, image, mask)], channels=3, classes=1)
-
-
-def test_the_split_depends_on_names_and_seed_only() -> None:
-    learn, hold = split(SAMPLES, fraction=0.25, seed=1)
-    again, held_again = split(SAMPLES[::-1], fraction=0.25, seed=1)
-    assert [s.name for s in learn] == [s.name for s in again]
-    assert [s.name for s in hold] == [s.name for s in held_again]
-    assert {s.name for s in learn} | {s.name for s in hold} == {s.name for s in SAMPLES}
-
-
-@pytest.mark.parametrize(("fraction", "held"), [(0.001, 1), (0.5, 2), (0.999, 3)])
-def test_both_sides_of_the_split_get_at_least_one_image(fraction: float, held: int) -> None:
-    learn, hold = split(SAMPLES, fraction=fraction, seed=0)
-    assert (len(learn), len(hold)) == (4 - held, held)
-
-
-def test_a_single_image_cannot_be_split() -> None:
-    with pytest.raises(Rejected, match="at least 2 images"):
-        split(SAMPLES[:1], fraction=0.2, seed=0)
-
-
-def test_crops_are_the_same_for_the_same_seed_and_epoch_only() -> None:
-    def first(seed: int, epoch: int) -> Pixels:
-        return next(iter(Crops(SAMPLES, side=16, batch_size=2, seed=seed).draw(epoch))).images
-
-    np.testing.assert_array_equal(first(0, 1), first(0, 1))
-    assert (first(0, 1) != first(0, 2)).any()
-    assert (first(0, 1) != first(1, 1)).any()
-
-
-def test_an_epoch_shows_as_many_pixels_as_the_images_have() -> None:
-    crops = Crops(SAMPLES, side=16, batch_size=5, seed=0)
-    batches = list(crops.draw(1))
-    assert crops.steps == len(batches) == 7  # 4 images of 48 × 40 px hold 8 crops each
-    assert all(batch.images.shape == (5, 16, 16, 3) for batch in batches)
-
-
-def test_an_image_smaller_than_the_crop_is_mirrored() -> None:
-    tiny = Sample("tiny", np.full((3, 2, 3), 7, np.uint8), np.ones((3, 2), np.uint8))
-    (batch,) = Crops([tiny], side=32, batch_size=1, seed=0).draw(1)
-    assert batch.images.shape == (1, 32, 32, 3)
-    assert (batch.images == 7).all()
-    assert (batch.masks == 1).all()
-
-
-def test_image_and_mask_turn_together() -> None:
-    mask = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    image = np.repeat(mask[:, :, None], 3, axis=2)
-    generator, seen = np.random.default_rng(0), set()
-    for _ in range(100):
-        turned, turned_mask = flip_and_turn(image, mask, generator)
-        np.testing.assert_array_equal(turned[:, :, 0], turned_mask)
-        seen.add(turned_mask.tobytes())
-    assert len(seen) == 8
-
-
-@pytest.mark.parametrize("planes", [1, 3])
-def test_the_loss_is_small_for_the_truth_and_large_for_its_contrary(planes: int) -> None:
-    masks = torch.tensor([[[0, 1], [1, 0]]])
-    true = 20.0 * (2 * masks[:, None] - 1) if planes == 1 else 20.0 * torch.eye(3)[masks].permute(0, 3, 1, 2)
-    assert pixel_loss(true, masks) < 1e-6
-    assert pixel_loss(-true, masks) > 10
+AUGMENTED = {
+    "augmentation": {"scale": 0.1, "rotate": 10, "translate": 4, "shear": 5, "contrast": 0.2, "brightness": 20},
+    "network": {**NETWORK, "dropout": 0.2},
+}
 
 
 def test_overlap_counts_only_classes_that_are_there_or_found() -> None:
@@ -192,10 +111,51 @@ def test_overlap_counts_only_classes_that_are_there_or_found() -> None:
 
 
 def test_the_same_order_gives_the_same_weights() -> None:
-    first, second = (train_quietly(make_order()).network.state_dict() for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train_quietly(make_order(seed=1)).network.state_dict()
-    assert not torch.equal(first["head.weight"], other["head.weight"])
+    first, second = (train_quietly(make_order(**AUGMENTED)) for _ in range(2))
+    assert_same_weights(first, second)
+    other = train_quietly(make_order(**AUGMENTED, seed=1))
+    assert not torch.equal(first.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"optimiser": "sgd", "schedule": "plateau"}])
+def test_a_training_resumed_from_any_snapshot_ends_with_the_same_weights(changes: dict[str, Any]) -> None:
+    order = make_order(**AUGMENTED, **changes)
+    follower = Follower(saves=True)
+    undisturbed = train(order, SAMPLES, listener=follower)
+    assert len(follower.snapshots) >= 3
+    for body in follower.snapshots:
+        resumed = train_quietly(order, start=Start(snapshot=Snapshot.from_bytes(body)))
+        assert_same_weights(undisturbed, resumed)
+        same = [replace(epoch, seconds=0.0) for epoch in resumed.history]
+        assert same == [replace(epoch, seconds=0.0) for epoch in undisturbed.history]
+        assert resumed.panels == undisturbed.panels
+
+
+def test_a_snapshot_survives_being_written_and_read() -> None:
+    follower = Follower(saves=True)
+    train(make_order(), SAMPLES, listener=follower)
+    first = Snapshot.from_bytes(follower.snapshots[-1])
+    again = Snapshot.from_bytes(first.to_bytes())
+    assert again.history == first.history
+    assert again.panels == first.panels != {}
+    assert all(torch.equal(again.best_weights[name], weight) for name, weight in first.best_weights.items())
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_training_computes_in_the_ordered_precision(
+    precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[torch.dtype] = set()
+    convolve = torch.nn.Conv2d.forward
+
+    def note_type(layer: torch.nn.Conv2d, features: torch.Tensor) -> torch.Tensor:
+        answer = convolve(layer, features)
+        seen.add(answer.dtype)
+        return answer
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", note_type)
+    train_quietly(make_order(epochs=1, precision=precision))
+    assert seen == {dtype}
 
 
 def test_training_learns_to_find_drawn_nuclei() -> None:
@@ -203,45 +163,66 @@ def test_training_learns_to_find_drawn_nuclei() -> None:
     trained = train_quietly(make_order(epochs=12, crop=64, network=NETWORK | {"widths": [8, 16]}), samples)
     assert trained.history[-1].train_loss < 0.7 * trained.history[0].train_loss
     assert trained.best.validation_dice > 0.6
+    assert trained.history[-1].train_dice > trained.history[0].train_dice
 
 
 def test_the_best_epoch_is_the_one_that_is_kept() -> None:
-    from lightning_fabric import Fabric
-
     order = make_order(epochs=4)
     trained = train_quietly(order)
-    fabric = Fabric(accelerator="cpu", precision=training.choose_precision())
-    _, held = split(SAMPLES, fraction=order.validation_fraction, seed=order.seed)
-    scores = validate(trained.network, held, fabric=fabric, check=lambda: None)
+    loss = make_loss(order.loss, classes=1, samples=SAMPLES)
+    _, held = split(SAMPLES, order.split, seed=order.seed)
+    scores = validate(trained.network, held, loss=loss, fabric=make_fabric("auto"), check=lambda: None)
     assert trained.best.validation_dice == max(epoch.validation_dice for epoch in trained.history)
     assert scores.dice == pytest.approx(trained.best.validation_dice)
     assert not trained.network.training
 
 
 def test_validation_in_tiles_scores_as_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_fabric import Fabric
-
-    trained, fabric = train_quietly(make_order()), Fabric(accelerator="cpu", precision="32-true")
+    trained, fabric = train_quietly(make_order()), make_fabric("fp32")
     sample = draw_sample("large", height=90, width=75)
-    whole = validate(trained.network, [sample], fabric=fabric, check=lambda: None)
-    monkeypatch.setattr("services.trainer.validation._CORE", 32)
-    tiled = validate(trained.network, [sample], fabric=fabric, check=lambda: None)
+    loss = make_loss(make_order().loss, classes=1, samples=[sample])
+    whole = validate(trained.network, [sample], loss=loss, fabric=fabric, check=lambda: None)
+    monkeypatch.setattr("services.trainer.validation.CORE", 32)
+    tiled = validate(trained.network, [sample], loss=loss, fabric=fabric, check=lambda: None)
     assert (tiled.dice, tiled.iou) == (whole.dice, whole.iou)
-    assert tiled.loss == pytest.approx(whole.loss)
 
 
-def test_several_classes_train_too() -> None:
-    samples = [Sample(s.name, s.image, s.mask * (1 + index % 2)) for index, s in enumerate(SAMPLES)]
-    trained = train_quietly(make_order(network=NETWORK | {"classes": 3}), samples)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": NETWORK | {"classes": 3}, "masks": {"kind": "classes"}},
+        {"network": NETWORK | {"classes": 2, "padding": "valid", "batch_norm": False}},
+        {"network": {"name": "unet_stn", "widths": [4, 8], "channels": 3, "overview": 32}},
+        {"network": {"name": "unet_plus_plus", "widths": [4, 8, 8]}},
+        {"loss": {"cross_entropy": 1, "dice": 1, "class_weights": "frequency"}},
+    ],
+)
+def test_every_kind_of_network_and_loss_trains(changes: dict[str, Any]) -> None:
+    samples = SAMPLES
+    if "masks" in changes:
+        samples = [replace(s, mask=s.mask * (1 + index % 2)) for index, s in enumerate(SAMPLES)]
+    trained = train_quietly(make_order(**changes), samples)
     assert len(trained.history) == 2
 
 
-def test_every_epoch_is_noted() -> None:
-    notes: list[dict[str, Any]] = []
-    train(make_order(epochs=3), SAMPLES, check=lambda: None, note=notes.append)
-    ends = [note for note in notes if note["step"] == note["steps"] and "validation_dice" in note]
-    assert [note["epoch"] for note in ends] == [1, 2, 3]
-    assert {"epochs", "train_loss", "validation_loss", "validation_iou", "best_epoch", "best_dice"} <= ends[-1].keys()
+def test_every_epoch_and_every_step_is_told() -> None:
+    follower = Follower()
+    trained = train(make_order(epochs=3), SAMPLES, listener=follower)
+    assert follower.epochs == trained.history
+    assert [epoch.epoch for epoch in follower.epochs] == [1, 2, 3]
+    steps = follower.steps[0][2]
+    assert follower.steps == [(epoch, step, steps) for epoch in (1, 2, 3) for step in range(1, steps + 1)]
+
+
+def test_each_best_epoch_shows_what_it_finds_in_the_same_samples() -> None:
+    follower = Follower()
+    trained = train(make_order(epochs=4), SAMPLES, listener=follower)
+    best_so_far = [find_best(trained.history[: epoch.epoch]) is epoch for epoch in trained.history]
+    assert [bool(panel) for panel in follower.panels] == best_so_far
+    assert {tuple(row.name for row in panel) for panel in follower.panels if panel} == {(trained.held[0].name,)}
+    assert sorted(trained.panels) == [
+        epoch.epoch for epoch, best in zip(trained.history, best_so_far, strict=True) if best
+    ]
 
 
 def test_what_check_raises_ends_the_training() -> None:
@@ -254,22 +235,25 @@ def test_what_check_raises_ends_the_training() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        train(make_order(epochs=1000), SAMPLES, check=cancel_at_the_third_step, note=lambda note: None)
+        train(make_order(epochs=1000), SAMPLES, listener=Follower(check=cancel_at_the_third_step))
     assert calls == 3
 
 
-def test_a_training_that_diverges_is_rejected_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_diverges_is_rejected_with_step_images_and_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([0.5, 0.5, float("nan")])
-    monkeypatch.setattr(training, "pixel_loss", lambda logits, masks: logits.mean() * 0 + next(losses))
-    with pytest.raises(Rejected, match=r"became nan in epoch 1, step 3.*lower learning_rate, 0.01 now, to 0.001"):
+    monkeypatch.setattr(training, "make_loss", lambda *_, **__: lambda heads, *_: heads[-1].mean() * 0 + next(losses))
+    with pytest.raises(
+        Rejected, match=r"nan in epoch 1, step 3, on the crops of \d.png.*learning_rate, 0.01 now, to 0.001"
+    ):
         train_quietly(make_order())
 
 
 @pytest.mark.parametrize(
     ("changes", "mend"),
     [
-        ({"crop": 33}, "crop must be a multiple of 2 px for a network of 2 levels, got 33; 32 would do"),
+        ({"crop": 33}, r"multiples? of 2"),
         ({"crop": 32, "batch_size": 1, "network": NETWORK | {"widths": [1] * 6}}, "raise crop or batch_size"),
+        ({"resize": 32, "crop": 64}, "lower crop or raise resize"),
     ],
 )
 def test_an_order_that_cannot_work_is_rejected_before_any_step(changes: dict[str, Any], mend: str) -> None:
@@ -277,13 +261,104 @@ def test_an_order_that_cannot_work_is_rejected_before_any_step(changes: dict[str
         train_quietly(make_order(**changes))
 
 
-def test_a_training_set_that_does_not_fit_in_memory_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(tmp_path / "mask.png")
-    monkeypatch.setattr("services.trainer.data.LARGEST_SET", 20 * 30 * 4 * 2)
-    pairs = [(name, tmp_path / "a.png", tmp_path / "mask.png") for name in ("one", "two", "three")]
-    assert len(load_samples(pairs[:2], channels=3, classes=1)) == 2
-    with pytest.raises(Rejected, match="three: with this image of 30 × 20 px"):
-        load_samples(pairs, channels=3, classes=1)
+def make_history(*losses: float, dice: Sequence[float] = ()) -> list[Epoch]:
+    scores = dice or [0.5] * len(losses)
+    return [
+        Epoch(number, loss, 0.5, 0.5, loss, score, score, 0.1, 1.0)
+        for number, (loss, score) in enumerate(zip(losses, scores, strict=True), 1)
+    ]
+
+
+def test_the_rate_falls_to_a_third_after_each_plateau() -> None:
+    assert count_plateaus(make_history(5, 4, 4, 4, 3, 3, 3), patience=2) == 2
+    assert count_plateaus(make_history(5, 4, 3, 2), patience=2) == 0
+    order = make_order(schedule="plateau", plateau_patience=2, learning_rate=0.9)
+    assert learning_rate(order, make_history(1, 1, 1), done=0.5) == pytest.approx(0.3)
+
+
+def test_the_cosine_begins_at_the_rate_and_ends_at_nothing() -> None:
+    order = make_order(learning_rate=0.5)
+    assert learning_rate(order, [], done=0) == 0.5
+    assert learning_rate(order, [], done=0.5) == pytest.approx(0.25)
+    assert learning_rate(order, [], done=1) == pytest.approx(0)
+
+
+def test_training_stops_when_patience_is_exhausted_and_keeps_the_best_weights() -> None:
+    assert is_exhausted(make_order(patience=2), make_history(1, 1, 1, dice=[0.9, 0.1, 0.1]))
+    assert not is_exhausted(make_order(patience=2), make_history(1, 1, dice=[0.9, 0.1]))
+    trained = train_quietly(make_order(epochs=500, patience=1, learning_rate=1e-9, schedule="constant"))
+    assert len(trained.history) < 500
+    assert trained.best.epoch == len(trained.history) - 1
+
+
+def test_fine_tuning_begins_with_the_given_weights_and_a_frozen_encoder_keeps_them() -> None:
+    first = train_quietly(make_order()).network.state_dict()
+    order = make_order(start={"model": "nuclei@1", "freeze_encoder": True}, seed=3)
+    tuned = train_quietly(order, start=Start(weights=copy.deepcopy(first))).network.state_dict()
+    encoder = [name for name in first if name.startswith("encoder")]
+    assert encoder
+    assert all(torch.equal(first[name], tuned[name]) for name in encoder)
+    assert not torch.equal(first["head.weight"], tuned["head.weight"])
+
+
+def test_weights_of_another_network_are_refused_with_the_first_that_does_not_fit() -> None:
+    network = build_network(make_order().network)
+    wider = build_network(make_order(network=NETWORK | {"widths": [6, 8]}).network).state_dict()
+    with pytest.raises(Rejected, match="order the same widths and channels"):
+        begin_with(network, wider, freeze_encoder=False)
+    with pytest.raises(Rejected, match="another kind of network"):
+        begin_with(network, {}, freeze_encoder=False)
+
+
+def test_a_head_for_other_classes_begins_anew() -> None:
+    network = build_network(make_order(network=NETWORK | {"classes": 3}, masks={"kind": "classes"}).network)
+    other = build_network(make_order().network).state_dict()
+    begin_with(network, other, freeze_encoder=False)
+    assert torch.equal(network.state_dict()["encoder.0.layers.0.weight"], other["encoder.0.layers.0.weight"])
+
+
+def test_a_localiser_learns_from_images_without_masks_to_undo_a_warp() -> None:
+    order = make_order(network={"name": "unet_stn", "widths": [2, 4], "channels": 1, "overview": 32}).network
+    torch.manual_seed(0)
+    network = build_network(order)
+    assert isinstance(network, UNetStn)
+    noise = np.random.default_rng(0).integers(0, 32, (16, 64, 64, 1))
+    lit_from_above = np.linspace(0, 220, 64)[:, None, None]  # without a light nobody could tell what is upright
+    images = list((lit_from_above + noise).astype(np.uint8))
+    lesson = LocaliserIn(epochs=40, learning_rate=3e-3, rotate=60, scale=0, translate=0)
+    losses = teach_localiser(network, images, lesson, seed=0, check=lambda: None)
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_warps_of_a_lesson_stay_within_its_bounds() -> None:
+    lesson = LocaliserIn(rotate=0, scale=0, translate=0.3)
+    warps = draw_warps(4, lesson, np.random.default_rng(0))
+    assert torch.equal(warps[:, :2, :2], torch.eye(2).expand(4, 2, 2))
+
+
+@pytest.mark.long
+def test_two_devices_learn_together_and_tell_what_one_would() -> None:
+    order = make_order(devices=2, batch_size=4, epochs=2)
+    follower = Follower(saves=True)
+    trained = train_on_devices(order, SAMPLES, listener=follower)
+    assert [epoch.epoch for epoch in follower.epochs] == [1, 2]
+    assert follower.epochs == trained.history
+    assert follower.snapshots
+    assert len(trained.held) == 1
+    resumed = train_on_devices(
+        order, SAMPLES, listener=Follower(), start=Start(snapshot=Snapshot.from_bytes(follower.snapshots[0]))
+    )
+    assert_same_weights(trained, resumed)
+
+
+@pytest.mark.long
+def test_what_check_raises_ends_all_devices() -> None:
+    follower = Follower()
+
+    def cancel_once_it_runs() -> None:
+        if follower.steps:
+            raise Cancelled
+
+    follower.check = cancel_once_it_runs
+    with pytest.raises(Cancelled):
+        train_on_devices(make_order(devices=2, epochs=10_000), SAMPLES, listener=follower)

@@ -1,7 +1,8 @@
 """Serves an exported network with OpenVINO, as a model of Triton's Python backend.
 
 Runs inside the model server, in an environment that holds numpy and openvino and nothing of this repository. The graph
-`model.onnx` beside this file takes uint8 (1, H, W, C) and answers uint8 (1, planes, H − 2 halo, W − 2 halo).
+`model.onnx` beside this file takes uint8 (1, H, W, C) and answers uint8 (1, planes, H − 2 halo, W − 2 halo). Where
+there is a `localiser.onnx`, a request may ask it instead: an overview, uint8 (1, S, S, C), gives float32 (1, 3, 3).
 
 Parameters of the model's configuration: `precision` (`auto`, `bf16` or `f32`) and `threads` (0: every core the process
 may use).
@@ -28,11 +29,12 @@ class TritonPythonModel:
         """Read the graph; tiles are compiled when their shape is first seen."""
         settings = json.loads(args["model_config"]).get("parameters", {})
         parameters = {name: value["string_value"] for name, value in settings.items()}
-        self._tiles = TileEngine(
-            _find_graph(args),
-            precision=parameters.get("precision", "auto"),
-            threads=int(parameters.get("threads", "0")),
-        )
+        folder, threads = _find_folder(args), int(parameters.get("threads", "0"))
+        self._tiles = TileEngine(folder / "model.onnx", precision=parameters.get("precision", "auto"), threads=threads)
+        self._localiser: TileEngine | None = None
+        if (folder / "localiser.onnx").exists():
+            # In bf16 the transform would be off by pixels.
+            self._localiser = TileEngine(folder / "localiser.onnx", precision="f32", threads=threads)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own: one that fails takes no other with it."""
@@ -40,10 +42,18 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
-            return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITY", self._tiles.predict(image))])
+            return pb_utils.InferenceResponse([self._compute(request)])
         except Exception as error:  # anything that escaped would end the process, which Triton never restarts
             return pb_utils.InferenceResponse([], pb_utils.TritonError(f"{type(error).__name__}: {error}"))
+
+    def _compute(self, request: Any) -> Any:
+        image = pb_utils.get_input_tensor_by_name(request, "IMAGE")
+        if image is not None:
+            return pb_utils.Tensor("PROBABILITY", self._tiles.predict(image.as_numpy()))
+        overview = pb_utils.get_input_tensor_by_name(request, "OVERVIEW")
+        if overview is None or self._localiser is None:
+            raise ValueError("a request needs an IMAGE, or an OVERVIEW if the model has a localiser")
+        return pb_utils.Tensor("THETA", self._localiser.predict(overview.as_numpy()))
 
 
 class TileEngine:
@@ -62,15 +72,15 @@ class TileEngine:
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
         }
 
-    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities of 0 … 255, (1, planes, H − 2 halo, W − 2 halo), for an image (1, H, W, C).
+    def predict(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """The graph's answer to an image (1, H, W, C): probabilities (1, planes, H − 2 halo, W − 2 halo) of a tile.
 
         Raises:
             ValueError: the halo leaves nothing of the image.
         """
         request = self._request_for(image.shape)
         request.infer({0: image}, share_inputs=True)
-        answer: NDArray[np.uint8] = request.get_output_tensor(0).data.copy()  # the next tile overwrites it
+        answer: NDArray[Any] = request.get_output_tensor(0).data.copy()  # the next tile overwrites it
         if answer.size == 0:
             raise ValueError(f"a tile of {image.shape[1]} × {image.shape[2]} px is all halo: read more around the core")
         return answer
@@ -97,6 +107,6 @@ def choose_precision(wanted: str) -> str:
     return "bf16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "f32"
 
 
-def _find_graph(args: dict[str, str]) -> Path:
-    """`model.onnx` in the version's folder, from a model repository or from files sent with the load call alike."""
-    return Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+def _find_folder(args: dict[str, str]) -> Path:
+    """The version's folder, from a model repository or from files sent with the load call alike."""
+    return Path(args["model_repository"]) / args["model_version"]

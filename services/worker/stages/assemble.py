@@ -8,13 +8,13 @@ import numpy as np
 
 from services.worker.context import Context
 from services.worker.stages.facts import ImageFacts, probability_map
-from services.worker.writers.mask import write_mask
+from services.worker.writers.mask import TILE, write_mask
 from services.worker.writers.overlay import SIDE, OverviewMask, draw_overlay
 from services.worker.writers.probability import FOLDER
 from shared.domain import artifacts
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.execution import Work
-from shared.imaging.masks import find_classes
+from shared.imaging.masks import close_strips, find_classes
 from shared.imaging.tiling import Box, Pixels
 from shared.stopwatch import Stopwatch
 from shared.storage import Stored, image_key
@@ -28,11 +28,12 @@ def assemble(context: Context, work: Work) -> Outcome:
     with clock.step("overview"):
         overview = context.staging.open(image).overview(SIDE)
     small = OverviewMask(full=(facts.height, facts.width), overview=overview.shape[:2])
+    closing = work.claim.job.spec["parameters"].get("closing", 0)  # jobs of before it was offered have none
     foreground = 0
 
     def strips() -> Iterator[Pixels]:
         nonlocal foreground
-        for strip in _classes(context, work, facts):
+        for strip in close_strips(_in_rows_of_tiles(_classes(context, work, facts)), closing):
             small.add(strip)
             foreground += int(np.count_nonzero(strip))
             yield strip
@@ -75,6 +76,13 @@ def _classes(context: Context, work: Work, facts: ImageFacts) -> Iterator[Pixels
             planes = probability.decode(block, {key: _get_verified(context, image, key, digests)})
             classes[:, block.left : block.right] = find_classes(planes, threshold=job.spec["parameters"]["threshold"])
         yield classes
+
+
+def _in_rows_of_tiles(strips: Iterator[Pixels]) -> Iterator[Pixels]:
+    """The same in strips as low as the mask's file takes them: closing holds several copies of what it works on."""
+    for strip in strips:
+        for top in range(0, len(strip), TILE):
+            yield strip[top : top + TILE]
 
 
 def _get_verified(context: Context, image: JobImage, key: str, digests: dict[str, str]) -> bytes:

@@ -52,7 +52,8 @@ def _describe_image(image: JobImage, result: dict[str, Any]) -> dict[str, Any]:
         "sha256": image.sha256,
         "bytes": image.bytes,
         "state": image.state,
-        "facts": image.facts,
+        # Hundreds of numbers, for each of perhaps thousands of images, that follow from the image.
+        "facts": {name: value for name, value in image.facts.items() if name != "equalisation"},
         "result": result,
         "error": image.error,
     }

@@ -1,4 +1,4 @@
-"""LOAD: put a new model version on the model server and see it give its known answer."""
+"""LOAD: put a new model version on the model server and see it answer as it should."""
 
 from services.worker.context import Context
 from services.worker.predictor import ServedModel

@@ -4,6 +4,7 @@ import math
 
 from services.worker.context import Context
 from services.worker.stages.facts import ImageFacts, probability_map
+from services.worker.stages.source import look_over
 from services.worker.writers.probability import CHUNK, FOLDER
 from shared.domain.blocks import NewArtifact, NewBlock, Outcome
 from shared.errors import Rejected
@@ -23,8 +24,11 @@ def plan(context: Context, work: Work) -> Outcome:
     clock = Stopwatch()
     with clock.step("fetch and open"):
         slide = context.staging.open(image)
-    contract = context.find_model(work.claim.job).contract
+    model = context.find_model(work.claim.job)
+    contract = model.contract
     facts = find_facts(slide, contract, block_side=context.settings.block_side, name=image.name)
+    with clock.step("look over"):
+        facts = look_over(slide, facts, model, predictor=context.predictor, check=work.check)
     with clock.step("write"):
         content = probability_map(contract, facts).describe()
         artifacts = [probability_artifact(context, image, key, body) for key, body in sorted(content.items())]

@@ -6,9 +6,9 @@ from services.worker.context import Context
 from services.worker.predictor import ServedModel
 from services.worker.stages.facts import ImageFacts, probability_map
 from services.worker.stages.plan import probability_artifact
+from services.worker.stages.source import find_source
 from shared.domain.blocks import Outcome
 from shared.execution import Work
-from shared.imaging.normalisation import to_channels
 from shared.imaging.tiling import Box, Pixels, Tile, mirror_read, plan_tiles
 from shared.stopwatch import Stopwatch
 
@@ -23,8 +23,8 @@ def predict(context: Context, work: Work) -> Outcome:
     with clock.step("read"):
         slide = context.staging.open(image)
         seen = _cover(tiles)
-        rgb = mirror_read(slide.read, seen, height=facts.height, width=facts.width)
-        pixels = to_channels(rgb, model.contract.channels)
+        source = find_source(slide, facts, model.contract, check=work.check)
+        pixels = mirror_read(source, seen, height=facts.height, width=facts.width)
     with clock.step("predict"):
         context.predictor.ensure_loaded(model)
         planes = _predict_tiles(context, work, model, tiles, pixels=pixels, origin=seen)

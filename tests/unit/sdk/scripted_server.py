@@ -108,6 +108,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.do_GET()
 
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the name is http.server's
         """Silence."""
 

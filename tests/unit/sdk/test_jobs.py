@@ -2,9 +2,9 @@
 
 import overtile
 import pytest
-from overtile import Client, DatasetVersion
+from overtile import Client, Dataset, DatasetVersion
 
-from tests.unit.sdk.scripted_server import JOB_ID, JOB_PATH, NOW, VERSION, Reply, Server, Sleeper, job, problem
+from tests.unit.sdk.scripted_server import DATASET, JOB_ID, JOB_PATH, NOW, VERSION, Reply, Server, Sleeper, job, problem
 
 
 def test_a_lost_answer_to_a_submit_is_asked_for_again_with_the_same_key(server: Server, client: Client) -> None:
@@ -29,6 +29,16 @@ def test_each_submit_has_a_key_of_its_own_unless_one_is_given(server: Server, cl
     first, second, third = (seen.headers["Idempotency-Key"] for seen in server.seen)
     assert first != second
     assert third == "mine"
+
+
+def test_an_order_may_name_its_dataset_and_leave_the_rest_to_a_recipe(server: Server, client: Client) -> None:
+    server.answer("POST", "/v1/jobs", job("queued"))
+    client.jobs.submit(kind="train", recipe="unet-dsb2018", dataset="cohort-7")
+    client.jobs.submit(kind="segment", dataset=Dataset.model_validate(DATASET), model="nuclei@production")
+    assert [seen.json for seen in server.seen] == [
+        {"kind": "train", "recipe": "unet-dsb2018", "dataset": "cohort-7"},
+        {"kind": "segment", "dataset": "cohort-7", "model": "nuclei@production"},
+    ]
 
 
 def test_a_list_is_read_page_by_page(server: Server, client: Client) -> None:
