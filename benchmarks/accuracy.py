@@ -133,6 +133,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="as published, though there is no graphics card")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="override the recipe")
     parser.add_argument("--labels", type=float, default=1.0, help="share of the training images to learn from")
+    parser.add_argument("--start", type=Path, help="folder of a model whose weights to begin with")
     parser.add_argument("--save", type=Path, help="folder to keep the trained model and its reports in")
     parser.add_argument("--table", type=Path, help="write the scores of each image to this .csv or .parquet")
     options = parser.parse_args(arguments)

@@ -13,16 +13,19 @@ from uuid import UUID
 import numpy as np
 import torch
 
-from services.trainer.data import find_pairs_in, load_samples
+from services.trainer.data import find_pairs_in, load_images, load_samples
 from services.trainer.devices import make_fabric
 from services.trainer.evaluation import evaluate
 from services.trainer.export import export_model
+from services.trainer.fetching import CHECKPOINT, load_weights
 from services.trainer.history import Epoch
 from services.trainer.job import draw_reports, serving_of, write_card
 from services.trainer.reports.panels import PanelRow, draw_panel
 from services.trainer.snapshot import Snapshot
-from services.trainer.train import train
+from services.trainer.train import Start, train
 from shared.schemas.training import TrainIn
+
+Pair = tuple[str, Path, Path]  # name, image, mask
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = {  # what each recipe was published on, or what stands in for it
@@ -43,9 +46,11 @@ def train_recipe(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """
     images, masks = _find_folders(options)
     order = make_order(options.recipe, small=not (options.full or torch.cuda.is_available()), changes=options.set)
-    pairs = thin_out(find_pairs_in(images, masks), share=options.labels, seed=order.seed)
+    everything = find_pairs_in(images, masks)
+    pairs = thin_out(everything, share=options.labels, seed=order.seed)
+    start = find_start(order, everything, pairs, weights=options.start)
     _say(f"training {options.recipe} on {len(pairs)} images of {images}: {order.epochs} epochs at most ...")
-    trained = train(order, load_samples(pairs, order), listener=_Progress(order))
+    trained = train(order, load_samples(pairs, order), listener=_Progress(order), start=start)
     fabric = make_fabric(order.precision)
     evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=lambda: None)
     data = {"folder": "/".join(images.parts[-3:]), "images": len(pairs)}
@@ -77,6 +82,15 @@ def make_order(recipe: str, *, small: bool, changes: Sequence[str]) -> TrainIn:
             place = place.setdefault(group, {})
         place[name] = json.loads(value)
     return TrainIn.model_validate(fields)
+
+
+def find_start(order: TrainIn, everything: Sequence[Pair], learnt: Sequence[Pair], *, weights: Path | None) -> Start:
+    """Weights of a stored model to begin with, and images whose masks are not looked at, if the order uses them."""
+    others = [(name, image) for name, image, mask in everything if (name, image, mask) not in learnt]
+    return Start(
+        weights=None if weights is None else load_weights((weights / CHECKPOINT).read_bytes()),
+        unlabelled=load_images(others, order) if order.localiser else (),
+    )
 
 
 def thin_out(pairs: Sequence[tuple[str, Path, Path]], *, share: float, seed: int) -> Sequence[tuple[str, Path, Path]]:

@@ -75,16 +75,16 @@ def export_model(
     check_engine(graph, served, [(side, side), (side - 2 * step, side - step)])
     contract = _contract(served, classes or default_classes(network.classes), serving or Serving())
     localiser = _export_localiser(served.network)
-    digest = hashlib.sha256(graph).hexdigest()
+    digest = _hash(graph)
     files = {
         "model.onnx": graph,
         **localiser,
         "model.py": _BACKEND.read_bytes(),
         "config.json": _as_json(_triton_config(contract, digest)),
         "contract.json": _as_json(contract.model_dump(mode="json")),
-        "card.json": _as_json(dict(card)),
         "checkpoint.safetensors": save_tensors(whole.state_dict()),
     }
+    files["card.json"] = _as_json({**card, "files": {name: _hash(body) for name, body in files.items()}})
     return Export(files, contract, digest)
 
 
@@ -193,6 +193,10 @@ def _triton_config(contract: TilingContract, digest: str) -> dict[str, Any]:
             "digest": {"string_value": digest},
         },
     }
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _as_json(value: dict[str, Any]) -> bytes:

@@ -72,7 +72,12 @@ def fetch_start(storage: Storage, spec: dict[str, Any]) -> Weights | None:
     if start is None:
         return None
     key = model_key(UUID(start["model_id"]), UUID(start["version_id"]), CHECKPOINT)
-    weights = load_tensors(storage.get_verified(key, sha256=start["files"][CHECKPOINT]))
+    return load_weights(storage.get_verified(key, sha256=start["files"][CHECKPOINT]))
+
+
+def load_weights(checkpoint: bytes) -> Weights:
+    """The weights in a checkpoint.safetensors, in fp32 whatever they were stored in."""
+    weights = load_tensors(checkpoint)
     return {name: weight.float() if weight.is_floating_point() else weight for name, weight in weights.items()}
 
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 from services.trainer.history import Epoch
@@ -72,7 +73,11 @@ def find_snapshot(storage: Storage, work: Work) -> Snapshot | None:
         body = storage.get(job_key(work.claim.job.id, SNAPSHOT))
     except NotFound:
         return None
-    snapshot = Snapshot.from_bytes(body)
+    try:
+        snapshot = Snapshot.from_bytes(body)
+    except (UnpicklingError, RuntimeError, TypeError, KeyError, EOFError):  # of another version of the platform
+        log.warning("block %s begins anew: its snapshot cannot be read", work.claim.block.id, exc_info=True)
+        return None
     log.info("block %s goes on from epoch %d, step %d", work.claim.block.id, snapshot.epoch, snapshot.step)
     return snapshot
 

@@ -38,6 +38,9 @@ def train_on_devices(
     start = start or Start()
     if order.devices == 1:
         return train(order, samples, listener=listener, start=start)
+    present = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    if order.devices > present:
+        raise Rejected(f"devices = {order.devices}, but this trainer has {present}: lower devices")
     with tempfile.TemporaryDirectory() as folder:
         return _Ranks(order, samples, listener=listener, start=start, folder=Path(folder)).run()
 

@@ -56,7 +56,6 @@ RECIPES: dict[str, Recipe] = {
             "split": {"by": "ratio", "fraction": 0.06},
             "loss": {"cross_entropy": 1.0, "dice": 1.0},
             "crop": 256,
-            "crops_per_image": 1,
             "epochs": 50,
             "batch_size": 16,
             "optimiser": "adamw",
@@ -64,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
             "weight_decay": 0.01,
             "schedule": "cosine",
         },
-        small={"epochs": 20},
+        small={"epochs": 12},
     ),
     "unet-dsb2018": Recipe(
         title="nuclei of the 2018 Data Science Bowl: images scaled to 256 px, padded UNet with batch normalisation",

@@ -98,7 +98,10 @@ def test_an_export_is_complete(export: Export) -> None:
     }
     assert export.digest == hashlib.sha256(export.files["model.onnx"]).hexdigest()
     assert TilingContract.model_validate_json(export.files["contract.json"]) == export.contract
-    assert json.loads(export.files["card.json"]) == {"name": "nuclei"}
+    card = json.loads(export.files["card.json"])
+    assert card["name"] == "nuclei"
+    others = {name: body for name, body in export.files.items() if name != "card.json"}
+    assert card["files"] == {name: hashlib.sha256(body).hexdigest() for name, body in others.items()}
 
 
 def test_a_network_with_a_localiser_brings_a_second_graph(export: Export, warped: Export) -> None:
