@@ -34,5 +34,8 @@ class RegisteredModel:
                 raise RuntimeError(f"the job ended {job.state}: {job.error}")
             self._spec = dict(job.spec)
             client.jobs.download(job, Path(folder), kinds=["mask"])
+            model = self._spec["model"]
+            masks = client.models.version(model["name"], model["version"]).card.get("order", {}).get("masks", {})
             for name, _ in images:
-                yield tifffile.imread(Path(folder) / f"images/{name}.mask.tif") > 0
+                found = tifffile.imread(Path(folder) / f"images/{name}.mask.tif") > 0
+                yield ~found if masks.get("foreground") == "zero" else found

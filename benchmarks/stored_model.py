@@ -52,7 +52,7 @@ class StoredModel:
         image = to_channels(rgb, contract.channels)
         image = Preparation.of([image], equalise=contract.equalise, invert=contract.invert).apply(image)
         enriched = self._enrich(image)
-        core = choose_core(height, width, cores=contract.cores[:-1], halo=contract.halo)
+        core = choose_core(height, width, cores=contract.cores[:-1] or contract.cores, halo=contract.halo)
         planes = np.empty((contract.planes, height, width), np.uint8)
         for tile in plan_tiles(Box(0, 0, height, width), core=core, halo=contract.halo):
             pixels = mirror_read(lambda box: enriched[box.slices()], tile.read, height=height, width=width)

@@ -20,9 +20,10 @@ from services.trainer.export import export_model
 from services.trainer.fetching import CHECKPOINT, load_weights
 from services.trainer.history import Epoch
 from services.trainer.job import draw_reports, serving_of, write_card
+from services.trainer.ranks import train_on_devices
 from services.trainer.reports.panels import PanelRow, draw_panel
 from services.trainer.snapshot import Snapshot
-from services.trainer.train import Start, train
+from services.trainer.train import Start
 from shared.schemas.training import TrainIn
 
 Pair = tuple[str, Path, Path]  # name, image, mask
@@ -50,7 +51,7 @@ def train_recipe(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     pairs = thin_out(everything, share=options.labels, seed=order.seed)
     start = find_start(order, everything, pairs, weights=options.start)
     _say(f"training {options.recipe} on {len(pairs)} images of {images}: {order.epochs} epochs at most ...")
-    trained = train(order, load_samples(pairs, order), listener=_Progress(order), start=start)
+    trained = train_on_devices(order, load_samples(pairs, order), listener=_Progress(order), start=start)
     fabric = make_fabric(order.precision)
     evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=lambda: None)
     data = {"folder": "/".join(images.parts[-3:]), "images": len(pairs)}

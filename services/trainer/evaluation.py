@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from services.trainer.data import Sample
 from services.trainer.networks import Network
 from services.trainer.validation import predict_whole
 from shared.imaging.masks import close_mask, find_classes
-from shared.imaging.metrics.evaluation import score_image
-from shared.imaging.metrics.pixels import sweep_thresholds
+from shared.imaging.metrics.evaluation import score_borders, score_image
+from shared.imaging.metrics.pixels import class_ious, count_classes, sweep_thresholds
 from shared.imaging.metrics.summary import summarise
 from shared.imaging.tiling import Pixels
 from shared.schemas.training import TrainIn
@@ -40,25 +39,38 @@ def evaluate(
 
     Foreground is every class but the background. For instance masks the objects found are compared, too.
     """
-    answers = [predict_whole(network, sample.image, fabric=fabric, check=check) for sample in samples]
-    threshold = order.threshold or choose_threshold(answers, samples)
+    answers = [_answer(network, sample, fabric=fabric, check=check) for sample in samples]
+    threshold = order.threshold or (choose_threshold(answers, samples) if network.classes == 1 else 0.5)
     rows: list[dict[str, str | float | None]] = []
-    for sample, planes in zip(samples, answers, strict=True):
+    for sample, answer in zip(samples, answers, strict=True):
         check()
-        found = close_mask(find_classes(planes, threshold=threshold), order.closing) > 0
-        rows.append({"name": sample.name, **_score(sample, found)})
+        classes = answer[0] if network.classes > 1 else find_classes(answer, threshold=threshold)
+        rows.append({"name": sample.name, **_score(sample, close_mask(classes, order.closing), order)})
     return Evaluation(threshold, rows)
 
 
+def _answer(network: Network, sample: Sample, *, fabric: Fabric, check: Callable[[], None]) -> Pixels:
+    """One plane (1, H, W), so that all answers fit in memory: the probability, or of several classes the found one."""
+    planes = predict_whole(network, sample.image, fabric=fabric, check=check)
+    return planes if network.classes == 1 else find_classes(planes, threshold=0.5)[None]
+
+
 def choose_threshold(answers: Sequence[Pixels], samples: Sequence[Sample]) -> float:
-    """The threshold with the best mean IoU over the images; 0.5 for softmax networks, whose classes need none."""
-    if not answers or answers[0].shape[0] > 1:
-        return 0.5
+    """The threshold with the best mean IoU over the images, from probabilities (1, H, W)."""
     pairs = ((planes[0], sample.mask > 0) for planes, sample in zip(answers, samples, strict=True))
     return float(np.clip(sweep_thresholds(pairs).best_mean, 1 / LEVELS, 1 - 1 / LEVELS))
 
 
-def _score(sample: Sample, found: NDArray[np.bool_]) -> dict[str, float]:
-    if sample.labels is None:
-        return score_image(sample.mask, found, truth_is_instances=False)
-    return score_image(sample.labels, found, truth_is_instances=True)
+def _score(sample: Sample, classes: Pixels, order: TrainIn) -> dict[str, float]:
+    """Of the foreground; and of objects, of each class, or of membranes, by what the masks tell."""
+    found = classes > 0
+    if sample.labels is not None:
+        return score_image(sample.labels, found, truth_is_instances=True)
+    scores = score_image(sample.mask, found, truth_is_instances=False)
+    if order.masks.kind == "classes":
+        ious = class_ious(count_classes(sample.mask, classes, classes=order.network.classes))
+        return scores | {f"jaccard_class_{number}": float(iou) for number, iou in enumerate(ious) if number > 0}
+    if order.network.channels == 1:  # an electron micrograph as likely as not; foreground "zero" are its membranes
+        inside = order.masks.foreground == "nonzero"
+        return scores | score_borders((sample.mask > 0) == inside, found == inside)
+    return scores

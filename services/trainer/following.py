@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pickle import UnpicklingError
 from typing import Any
 
@@ -14,7 +14,7 @@ from services.trainer.reports.panels import PanelRow, draw_panel
 from services.trainer.settings import TrainerSettings
 from services.trainer.snapshot import Snapshot
 from services.trainer.train import describe_progress
-from shared.errors import Cancelled, NotFound, Rejected
+from shared.errors import Cancelled, Draining, NotFound, Rejected
 from shared.execution import Work
 from shared.schemas.training import TrainIn
 from shared.storage import Storage, Stored, job_key
@@ -61,7 +61,8 @@ class JobListener:
 
     def save(self, snapshot: Snapshot) -> None:
         """Replaces the one before. Whoever lost the block does not write over its successor's."""
-        self._work.check()
+        with suppress(Draining):  # the last one before this process ends
+            self._work.check()
         self.stored = self._storage.put(job_key(self._work.claim.job.id, SNAPSHOT), snapshot.to_bytes())
         self._work.advance()
         self._saved = time.monotonic()
@@ -88,7 +89,7 @@ def track(settings: TrainerSettings, work: Work, order: TrainIn) -> Iterator[Mlf
     if settings.mlflow_url is None:
         yield None
         return
-    tags = {"recipe": order.recipe or "", "code": code_version()}
+    tags = {"recipe": work.claim.job.spec["parameters"].get("recipe") or "", "code": code_version()}
     run = TrackedRun(str(work.claim.job.id), order.model, order.model_dump(mode="json"), tags)
     mlflow = MlflowLog(settings.mlflow_url.get_secret_value(), run, experiment=settings.mlflow_experiment)
     state: RunState | None = None

@@ -48,15 +48,17 @@ def train_block(context: Context, work: Work) -> Outcome:
     with clock.step("fetch"):
         material = fetch_material(context.sessions, context.storage, work, order, cache=context.settings.cache_dir)
         start = Start(fetch_start(context.storage, job.spec), material.unlabelled, find_snapshot(context.storage, work))
-    with clock.step("train"), track(context.settings, work, order) as mlflow:
-        listener = JobListener(work, context.storage, order, seconds=context.settings.checkpoint_seconds, mlflow=mlflow)
-        trained = train_on_devices(order, material.samples, listener=listener, start=start)
-    with clock.step("evaluate"):
-        fabric = make_fabric(order.precision)
-        evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=work.check)
-    with clock.step("export"):
-        card = write_card(job.spec, trained, evaluation, images=len(material.samples))
-        export = export_model(trained.network, card=card, serving=serving_of(order, evaluation))
+    with track(context.settings, work, order) as mlflow:
+        with clock.step("train"):
+            seconds = context.settings.checkpoint_seconds
+            listener = JobListener(work, context.storage, order, seconds=seconds, mlflow=mlflow)
+            trained = train_on_devices(order, material.samples, listener=listener, start=start)
+        with clock.step("evaluate"):
+            fabric = make_fabric(order.precision)
+            evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=work.check)
+        with clock.step("export"):
+            card = write_card(job.spec, trained, evaluation, images=len(material.samples))
+            export = export_model(trained.network, card=card, serving=serving_of(order, evaluation))
     work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
         artifacts = [*_store_reports(context.storage, job.id, trained, evaluation), *_snapshot_artifact(listener)]
@@ -67,6 +69,9 @@ def train_block(context: Context, work: Work) -> Outcome:
 def read_order(spec: Mapping[str, Any]) -> TrainIn:
     """The order as it was filled and stored when it was submitted; recipes that changed since do not matter."""
     fields = {name: value for name, value in spec["parameters"].items() if name not in ("recipe", "small", "dataset")}
+    if "validation_fraction" in fields:  # orders of before there were recipes
+        fields["split"] = {"by": "ratio", "fraction": fields.pop("validation_fraction")}
+        fields["masks"] = {"kind": "classes" if fields["network"]["classes"] > 1 else "binary"}
     return TrainIn.model_validate({**fields, "dataset_version": spec["dataset_version"]["id"]})
 
 
@@ -89,6 +94,7 @@ def write_card(spec: Mapping[str, Any], trained: Trained, evaluation: Evaluation
         "start": spec.get("start"),
         "dataset_version": spec["dataset_version"],
         "images": images,
+        "validation_scaled_to": parameters["resize"],  # px; null: in their own size, as they are served
         "validation_images": [sample.name for sample in trained.held],
         "metrics": evaluation.summarise(),
         "threshold": evaluation.threshold,

@@ -74,9 +74,19 @@ def pixel_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> 
     logits = logits.float()  # bf16 has too few digits for a mean over many pixels
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0], masks.float(), weight=weights)
-    if weights is None:
-        return functional.cross_entropy(logits, masks.long())
-    return (functional.cross_entropy(logits, masks.long(), reduction="none") * weights).mean()
+    surprise = cross_entropies(logits, masks)
+    return surprise.mean() if weights is None else (surprise * weights).mean()
+
+
+def cross_entropies(logits: Tensor, masks: Tensor) -> Tensor:
+    """−log of the softmax probability of each pixel's class, (N, H, W).
+
+    In deterministic mode as a sum over classes: torch's own has no deterministic form on graphics cards.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return functional.cross_entropy(logits, masks.long(), reduction="none")
+    truth = torch.stack([masks == number for number in range(logits.shape[1])], dim=1)
+    return -(functional.log_softmax(logits, dim=1) * truth).sum(dim=1)
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from services.trainer.networks import UNetStn
 from services.trainer.networks.inputs import as_input
+from services.trainer.networks.warping import LEAST_DEPTH
 from shared.errors import Rejected
 from shared.imaging.tiling import Pixels
 from shared.schemas.training import LocaliserIn
@@ -37,18 +38,29 @@ def teach_localiser(
     """
     if not isinstance(network, UNetStn) or not images:
         raise Rejected("a localiser learns from images, and only a unet_stn has one")
-    overviews = torch.cat([network.overview(as_input(torch.from_numpy(image[None]))) for image in images])
+    overviews = torch.cat([_look_over(network, image, check) for image in images])
     adam = torch.optim.Adam(network.localiser.parameters(), lr=order.learning_rate)
     losses = []
     for epoch in range(order.epochs):
         generator = np.random.default_rng((seed, epoch))
         mixed = torch.from_numpy(generator.permutation(len(overviews)))
         parts = [
-            _learn(network, overviews[part], adam, draw_warps(len(part), order, generator), check)
+            _learn(network, overviews[part].float() / 255, adam, draw_warps(len(part), order, generator), check)
             for part in torch.split(mixed, BATCH)
         ]
         losses.append(math.fsum(parts) / len(parts))
+        if not math.isfinite(losses[-1]):
+            raise Rejected(
+                f"the localiser's lesson diverged in epoch {epoch + 1}: lower localiser.learning_rate, "
+                f"{order.learning_rate:g} now, to {order.learning_rate / 10:g}"
+            )
     return losses
+
+
+def _look_over(network: UNetStn, image: Pixels, check: Callable[[], None]) -> Tensor:
+    """The overview of an image, as bytes (1, C, side, side)."""
+    check()
+    return torch.round(network.overview(as_input(torch.from_numpy(image[None]))) * 255).to(torch.uint8)
 
 
 def draw_warps(count: int, order: LocaliserIn, generator: np.random.Generator) -> Tensor:
@@ -80,4 +92,4 @@ def _learn(
 def _corners(transforms: Tensor) -> Tensor:
     """Where transforms (N, 3, 3) put the corners of the image: (N, 4, 2)."""
     placed = _CORNERS @ transforms.transpose(1, 2)  # (N, 4, 3)
-    return placed[:, :, :2] / placed[:, :, 2:]
+    return placed[:, :, :2] / placed[:, :, 2:].clamp(min=LEAST_DEPTH)

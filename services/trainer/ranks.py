@@ -86,7 +86,7 @@ class _Ranks:
             start_method="spawn",
         )
         try:
-            while not processes.join(timeout=POLL_SECONDS):
+            while not self._join(processes):
                 self._listener.check()
                 self._answer_all()
             self._answer_all()
@@ -95,6 +95,14 @@ class _Ranks:
                 process.kill()
                 process.join()
         return self._read_result()
+
+    def _join(self, processes: Any) -> bool:
+        """Whether all have ended. What one of them was refused for counts more than that the others missed it."""
+        try:
+            return bool(processes.join(timeout=POLL_SECONDS))
+        except Exception:
+            self._answer_all()
+            raise
 
     def _answer_all(self) -> None:
         """Do what the first process asks for; what the listener raises ends the training."""
@@ -112,7 +120,7 @@ class _Ranks:
                 self._answers.put(answer)
 
     def _read_result(self) -> Trained:
-        plain = torch.load(self._assignment.result, weights_only=True)
+        plain = torch.load(self._assignment.result, weights_only=True, map_location="cpu")
         network = build_network(self._order.network)
         network.load_state_dict(plain["weights"])
         held = {sample.name: sample for sample in self._assignment.samples}

@@ -25,7 +25,7 @@ from services.trainer.reports.panels import PanelRow
 from services.trainer.snapshot import Snapshot, Weights
 from services.trainer.starting import begin_with, refuse_unworkable
 from services.trainer.validation import add_up, count, find_classes, overlap, validate
-from shared.errors import Rejected
+from shared.errors import Draining, Rejected
 from shared.imaging.tiling import Pixels
 from shared.schemas.training import TrainIn
 
@@ -104,12 +104,14 @@ class _Run:
         self._begun = time.monotonic()
         seed_step(order.seed, epoch=0, step=0)
         self._training, self._held = split(samples, order.split, seed=order.seed)
+        with torch.device("meta"):  # refused before anything is allocated
+            refuse_unworkable(order, build_network(order.network))
         self._network = build_network(order.network)
         if fabric.device.type == "cuda":  # on CPUs the input's layout decides, and the weights' own costs a tenth
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub forgets this
-        refuse_unworkable(order, self._network)
         if start.weights is not None:
             begin_with(self._network, start.weights, freeze_encoder=bool(order.start and order.start.freeze_encoder))
+        self._has_learnt_lesson = order.localiser is not None and start.snapshot is None
         if order.localiser is not None and start.snapshot is None:
             unlabelled = [*start.unlabelled, *(sample.image for sample in self._training)]
             teach_localiser(self._network, unlabelled, order.localiser, seed=order.seed, check=listener.check)
@@ -131,14 +133,18 @@ class _Run:
         if start.snapshot is not None:
             self._network.load_state_dict(start.snapshot.weights)
             self._optimiser.load_state_dict(start.snapshot.optimiser)
+            self._state.weights, self._state.optimiser = {}, {}  # not held twice
 
     def finish(self) -> Trained:
         """Go on to the end."""
         state, order = self._state, self._order
+        if self._has_learnt_lesson:
+            self._save()
         while state.epoch <= order.epochs and not is_exhausted(order, state.history):
             self._learn_epoch()
             self._validate()
             self._start_next_epoch()
+        self._save()
         self._network.load_state_dict(state.best_weights)
         return Trained(
             network=self._network.eval(),
@@ -154,7 +160,7 @@ class _Run:
         state, steps = self._state, self._crops.steps
         self._network.train()
         while state.step < steps:
-            self._listener.check()
+            self._check()
             group = range(state.step, min(state.step + self._order.accumulate, steps))
             self._set_rate(self.rate())
             for step in group:
@@ -164,8 +170,17 @@ class _Run:
             self._optimiser.zero_grad()
             state.step = group[-1] + 1
             self._listener.step(state.epoch, state.step, steps)
-            if state.step < steps and self._listener.wants_snapshot():
+            # What the other devices have counted in this epoch is not here: several save between epochs only.
+            if state.step < steps and self._fabric.world_size == 1 and self._listener.wants_snapshot():
                 self._save()
+
+    def _check(self) -> None:
+        """Where the work should stop because this process ends, what was done is kept."""
+        try:
+            self._listener.check()
+        except Draining:
+            self._save()
+            raise
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -214,6 +229,7 @@ class _Run:
     def _validate(self) -> None:
         """Score the epoch, write it down, and keep its weights if it is the best so far."""
         state = self._state
+        self._share_statistics()
         scores = validate(self._network, self._held, loss=self._loss, fabric=self._fabric, check=self._listener.check)
         self._finite(torch.tensor(scores.loss), None, state.step - 1)
         sums = add_up(torch.tensor([math.fsum(state.losses), len(state.losses)], dtype=torch.float64), self._fabric)
@@ -236,6 +252,12 @@ class _Run:
         picture = self._listener.epoch(epoch, best, scores.panel if best is epoch else ())
         if picture is not None:
             state.panels = {**state.panels, epoch.epoch: picture}
+
+    def _share_statistics(self) -> None:
+        """BatchNorm has seen other crops on each device; what is kept and scored is what the first one saw."""
+        if self._fabric.world_size > 1:
+            for statistic in self._network.buffers():
+                statistic.copy_(self._fabric.broadcast(statistic))
 
     def _start_next_epoch(self) -> None:
         state = self._state

@@ -44,14 +44,15 @@ def validate(
     sums = torch.zeros(2, dtype=torch.float64)  # loss · px, px
     panel: list[PanelRow] = []
     for number in range(fabric.global_rank, len(samples), fabric.world_size):
-        sample = samples[number]
-        planes = np.zeros((1 if network.classes == 1 else classes, *sample.mask.shape), np.uint8)
+        sample, shown = samples[number], number < SHOWN
+        planes = np.zeros((network.classes, *sample.mask.shape) if shown else (0, 0, 0), np.uint8)
         for tile, logits in answer_tiles(network, sample.image, fabric=fabric, check=check):
             truth, border = _cut(sample, tile.write, fabric.device)
             counts += count(find_classes(logits), truth, classes)
             sums += torch.tensor([float(loss([logits], truth, border)) * truth.numel(), truth.numel()])
-            planes[:, *tile.write.slices()] = as_bytes(logits)
-        if number < SHOWN:
+            if shown:
+                planes[:, *tile.write.slices()] = as_bytes(logits)
+        if shown:
             panel.append(PanelRow(sample.name, sample.image, sample.mask, planes))
     counts, sums = add_up(counts, fabric), add_up(sums, fabric)
     dice, iou = overlap(counts.numpy())
@@ -60,7 +61,7 @@ def validate(
 
 def predict_whole(network: Network, image: Pixels, *, fabric: Fabric, check: Callable[[], None]) -> Pixels:
     """uint8 probabilities (planes, H, W) of a whole prepared image (H, W, C)."""
-    network.eval()
+    network.to(fabric.device).eval()
     planes = np.zeros((network.classes, *image.shape[:2]), np.uint8)
     for tile, logits in answer_tiles(network, image, fabric=fabric, check=check):
         planes[:, *tile.write.slices()] = as_bytes(logits)

@@ -206,9 +206,10 @@ def _retry_or_give_up(session: Session, job: Job, claim: Claim, cause: Json, att
     wanted = claim.image is None or session.get_one(JobImage, claim.image.id).state is ImageState.PENDING
     cancelled = job.state is JobState.CANCELLING or not wanted
     outage = cause["type"] == "unavailable"  # nothing is wrong with the block: tries are not counted, but time is
-    tries_left = not _has_waited(session, claim) if outage else claim.attempt < attempts
+    attempt = session.scalars(select(Block.attempt).where(Block.id == claim.block.id)).one()  # `renew` may reset it
+    tries_left = not _has_waited(session, claim) if outage else attempt < attempts
     if tries_left and not cancelled:
-        due = func.now() + _pause(claim.fence if outage else claim.attempt)
+        due = func.now() + _pause(claim.fence if outage else attempt)
         tries = Block.attempt - 1 if outage else Block.attempt
         retry = {"state": BlockState.PENDING, "error": cause, "ring_at": due, "not_before": due, "attempt": tries}
         return _end(session, claim, retry) is not None

@@ -134,7 +134,6 @@ def test_a_block_given_back_after_an_advance_begins_with_its_first_try(
     assert blocks.commit(session, dispatcher, again, outcome_of(again))
 
 
-@pytest.mark.xfail(strict=True, reason="`fail` counts by the claim, which does not know of the advance")
 def test_a_failed_try_that_got_further_is_not_held_against_the_block(
     session: Session, dispatcher: Dispatcher, job: Job, die: Callable[..., Block]
 ) -> None:

@@ -111,23 +111,50 @@ def test_objects_are_scored_where_the_mask_numbers_them(fabric: Fabric) -> None:
     assert one["recall"] == other["recall"] == 9 / 15
 
 
+def judge_classes(truth: Any, fabric: Fabric, **changes: Any) -> Evaluation:
+    """Of an answer with background, class 1 and class 2 at two pixels each."""
+    found: NDArray[np.intp] = np.array([[0, 1, 2], [2, 0, 1]])
+    image = np.eye(3, dtype=np.uint8)[found] * np.uint8(200)
+    order = make_order(network={"classes": 3}, masks={"kind": "classes"}, **changes)
+    sample = Sample("a.png", image, np.array(truth, np.uint8))
+    return evaluate(Mirror(classes=3), [sample], order=order, fabric=fabric, check=lambda: None)
+
+
 def test_classes_need_no_threshold_and_all_but_the_background_are_foreground(fabric: Fabric) -> None:
-    likely: NDArray[np.intp] = np.array([[0, 1, 2], [2, 0, 1]])  # the class of each pixel
-    image = np.eye(3, dtype=np.uint8)[likely] * np.uint8(200)
-    truth = np.array([[0, 2, 2], [0, 0, 1]], np.uint8)  # right about the foreground of 4 of 5, whatever class
-    evaluation = evaluate(
-        Mirror(classes=3),
-        [Sample("a.png", image, truth)],
-        order=make_order(network={"classes": 3}, masks={"kind": "classes"}),
-        fabric=fabric,
-        check=lambda: None,
-    )
+    evaluation = judge_classes([[0, 2, 2], [0, 0, 1]], fabric)
     assert evaluation.threshold == 0.5
     assert (evaluation.rows[0]["jaccard"], evaluation.rows[0]["recall"]) == (3 / 4, 1.0)
 
 
-def test_without_images_the_threshold_is_a_half() -> None:
-    assert choose_threshold([], []) == 0.5
+def test_each_class_is_scored_for_itself(fabric: Fabric) -> None:
+    (row,) = judge_classes([[0, 2, 2], [0, 0, 1]], fabric).rows
+    assert (row["jaccard_class_1"], row["jaccard_class_2"]) == (1 / 2, 1 / 3)  # 1 of 2, and 1 of 3 pixels
+    assert "jaccard_class_0" not in row
+
+
+def test_a_class_that_is_neither_there_nor_found_does_not_count(fabric: Fabric) -> None:
+    order = make_order(network={"classes": 3}, masks={"kind": "classes"})
+    samples = [
+        Sample(name, np.eye(3, dtype=np.uint8)[numbers] * np.uint8(200), numbers.astype(np.uint8))
+        for name, numbers in (("one.png", np.array([[0, 1]])), ("two.png", np.array([[1, 2]])))
+    ]
+    summary = evaluate(Mirror(classes=3), samples, order=order, fabric=fabric, check=lambda: None).summarise()
+    assert (summary["jaccard_class_1"]["images"], summary["jaccard_class_2"]["images"]) == (2, 1)
+    assert summary["jaccard_class_2"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("foreground", ["nonzero", "zero"])
+def test_grey_micrographs_are_scored_by_their_membranes_too(fabric: Fabric, foreground: str) -> None:
+    """The same picture and the same mask, whether cells or membranes are looked for."""
+    cells = np.ones((12, 21), bool)
+    cells[:, 10] = False
+    found = cells.copy()
+    found[5, 10] = True  # a hole in the membrane: two cells become one
+    wanted, answer = (cells, found) if foreground == "nonzero" else (~cells, ~found)
+    sample = make_sample(np.where(answer, 250, 3), wanted)
+    (row,) = judge([sample], fabric, threshold=0.5, network={"channels": 1}, masks={"foreground": foreground}).rows
+    assert row["pixel_error"] == pytest.approx(1 / cells.size)
+    assert (row["vrand_split"], row["vrand_merge"]) == pytest.approx((1.0, 0.5), abs=0.02)
 
 
 def test_a_summary_gives_means_with_intervals_over_the_images_that_have_the_score(fabric: Fabric) -> None:

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from services.trainer.data import Sample
 from services.trainer.data.border_weights import weigh_borders
-from services.trainer.losses import Loss, dice_loss, make_loss, pixel_loss, weigh_classes
+from services.trainer.devices import determinism
+from services.trainer.losses import Loss, cross_entropies, dice_loss, make_loss, pixel_loss, weigh_classes
 from shared.schemas.training import BorderIn, LossIn
 
 
@@ -140,3 +141,10 @@ def test_border_weights_are_added_and_the_sum_is_divided_by_pixels() -> None:
     per_pixel = functional.cross_entropy(logits, masks.long(), reduction="none")
     expected = ((1 + borders) * per_pixel).sum() / per_pixel.numel()
     torch.testing.assert_close(make(classes=3)([logits], masks, borders), expected)
+
+
+def test_in_deterministic_mode_the_cross_entropy_is_the_same() -> None:
+    logits, masks = torch.randn(2, 5, 8, 8), torch.randint(5, (2, 8, 8))
+    usual = cross_entropies(logits, masks)
+    with determinism(wanted=True):
+        torch.testing.assert_close(cross_entropies(logits, masks), usual)

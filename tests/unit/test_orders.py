@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from services.trainer.job import read_order
 from shared.schemas.jobs import JobIn, SegmentIn
 from shared.schemas.training import RatioSplit, TrainIn, UNetIn
 
@@ -156,6 +157,15 @@ def test_a_value_out_of_its_range_is_refused_by_name(field: str, value: Any) -> 
 def test_what_is_no_object_is_no_order(order: Any) -> None:
     with pytest.raises(ValidationError, match="valid dictionary"):
         TrainIn.model_validate(order)
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(1, "binary"), (4, "classes")])
+def test_an_order_from_before_there_were_recipes_is_still_read(classes: int, kind: str) -> None:
+    network = {"name": "unet", "widths": [4, 8], "channels": 3, "classes": classes}
+    old = {"kind": "train", "model": "nuclei", "network": network, "validation_fraction": 0.3, "epochs": 7, "seed": 1}
+    order = read_order({"parameters": old, "dataset_version": {"id": str(UUID(int=5))}})
+    assert (order.split, order.masks.kind) == (RatioSplit(fraction=0.3), kind)
+    assert (order.epochs, order.seed, order.network.classes, order.dataset_version) == (7, 1, classes, UUID(int=5))
 
 
 @pytest.mark.parametrize("kind", [TrainIn, SegmentIn])

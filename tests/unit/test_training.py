@@ -24,7 +24,7 @@ from services.trainer.snapshot import Snapshot
 from services.trainer.starting import begin_with
 from services.trainer.train import Start, Trained, train
 from services.trainer.validation import overlap, validate
-from shared.errors import Cancelled, Rejected
+from shared.errors import Cancelled, Draining, Rejected
 from shared.imaging.drawing import draw_nuclei
 from shared.schemas.training import LocaliserIn, TrainIn
 
@@ -117,9 +117,17 @@ def test_the_same_order_gives_the_same_weights() -> None:
     assert not torch.equal(first.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"optimiser": "sgd", "schedule": "plateau"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accumulate": 2},
+        {"optimiser": "sgd", "schedule": "plateau", "plateau_patience": 1, "learning_rate": 1e-6, "epochs": 4},
+        {"network": {"name": "unet_stn", "widths": [4, 8], "channels": 3, "overview": 32}, "localiser": {"epochs": 1}},
+    ],
+)
 def test_a_training_resumed_from_any_snapshot_ends_with_the_same_weights(changes: dict[str, Any]) -> None:
-    order = make_order(**AUGMENTED, **changes)
+    order = make_order(**(AUGMENTED | changes))
     follower = Follower(saves=True)
     undisturbed = train(order, SAMPLES, listener=follower)
     assert len(follower.snapshots) >= 3
@@ -283,6 +291,29 @@ def test_the_cosine_begins_at_the_rate_and_ends_at_nothing() -> None:
     assert learning_rate(order, [], done=1) == pytest.approx(0)
 
 
+def test_what_was_done_is_kept_when_the_process_ends() -> None:
+    follower = Follower()
+
+    def end_at_the_third_step() -> None:
+        if len(follower.steps) == 2:
+            raise Draining
+
+    follower.check = end_at_the_third_step
+    with pytest.raises(Draining):
+        train(make_order(), SAMPLES, listener=follower)
+    (body,) = follower.snapshots
+    resumed = train_quietly(make_order(), start=Start(snapshot=Snapshot.from_bytes(body)))
+    assert_same_weights(resumed, train_quietly(make_order()))
+
+
+def test_the_last_snapshot_is_that_of_the_end() -> None:
+    follower = Follower()
+    trained = train(make_order(), SAMPLES, listener=follower)
+    last = Snapshot.from_bytes(follower.snapshots[-1])
+    assert len(last.history) == len(trained.history)
+    assert train_quietly(make_order(), start=Start(snapshot=last)).history == trained.history
+
+
 def test_training_stops_when_patience_is_exhausted_and_keeps_the_best_weights() -> None:
     assert is_exhausted(make_order(patience=2), make_history(1, 1, 1, dice=[0.9, 0.1, 0.1]))
     assert not is_exhausted(make_order(patience=2), make_history(1, 1, dice=[0.9, 0.1]))
@@ -349,6 +380,8 @@ def test_two_devices_learn_together_and_tell_what_one_would() -> None:
         order, SAMPLES, listener=Follower(), start=Start(snapshot=Snapshot.from_bytes(follower.snapshots[0]))
     )
     assert_same_weights(trained, resumed)
+    same = [replace(epoch, seconds=0.0) for epoch in resumed.history]
+    assert same == [replace(epoch, seconds=0.0) for epoch in trained.history]
 
 
 @pytest.mark.long

@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.data.samples import Sample
+from shared.errors import Rejected
 from shared.imaging.tiling import Box, Pixels
+
+MOST_CROPS = 10_000_000  # of an epoch
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Crops:
         self._samples, self._side, self._margin = samples, side, margin
         self._batch_size, self._seed = batch_size, seed
         crops = [per_image or -(-sample.mask.size // side**2) for sample in samples]
+        if sum(crops) > MOST_CROPS:
+            raise Rejected(f"an epoch has {sum(crops)} crops, more than {MOST_CROPS}: lower crops_per_image")
         self._of_epoch = np.repeat(np.arange(len(samples)), crops)
+        self._order: tuple[int, NDArray[np.intp]] = (-1, self._of_epoch)  # of the epoch it was last asked for
 
     @property
     def steps(self) -> int:
@@ -46,7 +52,7 @@ class Crops:
         """The batch of `step`, 0 … steps − 1."""
         if not 0 <= step < self.steps:
             raise IndexError(f"an epoch has the steps 0 … {self.steps - 1}, not {step}")
-        order = np.random.default_rng((self._seed, epoch, 0)).permutation(self._of_epoch)
+        order = self._shuffle(epoch)
         chosen = np.arange(step * self._batch_size, (step + 1) * self._batch_size) % len(order)
         generator = np.random.default_rng((self._seed, epoch, 1 + step))  # the order's own one ends in 0
         crops = [self._cut(self._samples[index], generator) for index in order[chosen]]
@@ -57,6 +63,12 @@ class Crops:
             borders=np.stack(borders) if borders else None,
             names=[crop.name for crop in crops],
         )
+
+    def _shuffle(self, epoch: int) -> NDArray[np.intp]:
+        """Whose crops come when."""
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng((self._seed, epoch, 0)).permutation(self._of_epoch)
+        return self._order[1]
 
     def _cut(self, sample: Sample, generator: np.random.Generator) -> Sample:
         top, left = (

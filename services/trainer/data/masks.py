@@ -1,5 +1,6 @@
 """What the numbers in a mask file mean: from the file to the class of each pixel."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from shared.imaging.tiling import Pixels
 from shared.schemas.training import MasksIn
 from shared.slides.planes import open_tiff
 from shared.slides.tiff import DAMAGE
+
+MOST_VALUES = 1_000_000_000  # in one mask
 
 Labels = NDArray[np.int32]
 _TIFF = (b"II", b"MM")
@@ -37,9 +40,11 @@ def read_mask(path: Path, name: str) -> NDArray[np.generic]:
             is_tiff = file.read(2) in _TIFF
         if is_tiff:
             with open_tiff(path) as tiff:
+                _refuse_large(math.prod(tiff.series[0].shape))
                 values: NDArray[np.generic] = tiff.asarray()
         else:
             with Image.open(path, formats=("PNG",)) as image:
+                _refuse_large(image.width * image.height)
                 values = np.asarray(image)
         if values.size == 0:
             raise ValueError("no pixels")
@@ -52,6 +57,12 @@ def read_mask(path: Path, name: str) -> NDArray[np.generic]:
             "save it as a grey PNG or TIFF of 8 or 16 bits"
         )
     return values
+
+
+def _refuse_large(values: int) -> None:
+    """Before anything is decoded: what a header announces may be more than memory holds."""
+    if values > MOST_VALUES:
+        raise ValueError(f"{values} values, more than {MOST_VALUES}")
 
 
 def find_truth(values: NDArray[np.generic], order: MasksIn, *, name: str, classes: int) -> Truth:

@@ -11,8 +11,8 @@ from PIL import Image
 from services.trainer.data.border_weights import weigh_borders
 from services.trainer.data.masks import Labels, find_truth, read_mask
 from shared.errors import Rejected
-from shared.imaging.equalisation import Equalisation
 from shared.imaging.normalisation import to_channels
+from shared.imaging.preparation import Preparation
 from shared.imaging.tiling import Box, Pixels, reflect
 from shared.schemas.training import PreparationIn, TrainIn
 from shared.slides import open_slide
@@ -35,6 +35,9 @@ class Sample:
         height, width = self.mask.shape
         at = np.ix_(reflect(box.top, box.bottom, size=height), reflect(box.left, box.right, size=width))
         return Sample(self.name, self.image[at], self.mask[at], None if self.border is None else self.border[at])
+
+
+_BYTES_READ = 6  # per pixel, while RGB becomes grey and the mask is decoded
 
 
 def load_samples(pairs: Iterable[tuple[str, Path, Path]], order: TrainIn) -> list[Sample]:
@@ -70,10 +73,8 @@ def load_images(files: Iterable[tuple[str, Path]], order: TrainIn) -> list[Pixel
 
 
 def prepare(image: Pixels, order: PreparationIn) -> Pixels:
-    """A whole image (H, W, C), equalised and inverted as ordered, in this sequence."""
-    if order.equalise:
-        image = Equalisation.of([image]).apply(image)
-    return 255 - image if order.invert else image
+    """A whole image (H, W, C), equalised and inverted as ordered."""
+    return Preparation.of([image], equalise=order.equalise, invert=order.invert).apply(image)
 
 
 def _load(name: str, image_path: Path, mask_path: Path, *, order: TrainIn, room: int) -> Sample:
@@ -95,7 +96,7 @@ def _read_image(path: Path, name: str, *, order: TrainIn, room: int) -> Pixels:
     """(H, W, channels) in its own size, if the training set may still grow by it."""
     with open_slide(path, name=name) as slide:
         held = slide.height * slide.width if order.resize is None else order.resize**2
-        read = slide.height * slide.width * (order.network.channels + 1)  # for a moment, whatever it is scaled to
+        read = slide.height * slide.width * _BYTES_READ  # for a moment, whatever it is scaled to
         if max(held * _bytes_per_pixel(order), read) > room:
             raise Rejected(
                 f"{name}: with this image of {slide.width} × {slide.height} px the training set is larger than "
