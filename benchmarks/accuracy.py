@@ -98,9 +98,9 @@ def score(
 
 
 def guess_kind(pairs: Sequence[tuple[str, Path, Path]]) -> str:
-    """From the first masks: 255 alone is binary, numbers up to `MANY` are classes, larger ones number objects."""
+    """From the first masks: 1 or 255 alone is binary, numbers up to `MANY` are classes, larger ones number objects."""
     values = np.unique(np.concatenate([np.unique(read_truth(mask, name)) for name, _, mask in pairs[:LOOKED_AT]]))
-    if set(values.tolist()) <= {0, 255}:
+    if len(values) <= 2 and set(values.tolist()) <= {0, 1, 255}:
         return "binary"
     return "classes" if values.max() <= MANY else "instances"
 
@@ -139,6 +139,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.recipe is None and options.model is None:
         parser.error("name a --recipe to train by, or a --model to take")
+    if (options.train_images is None) != (options.train_masks is None):
+        parser.error("--train-images and --train-masks go together")
     return options
 
 

@@ -58,7 +58,7 @@ def _answer(network: Network, sample: Sample, *, fabric: Fabric, check: Callable
 def choose_threshold(answers: Sequence[Pixels], samples: Sequence[Sample]) -> float:
     """The threshold with the best mean IoU over the images, from probabilities (1, H, W)."""
     pairs = ((planes[0], sample.mask > 0) for planes, sample in zip(answers, samples, strict=True))
-    return float(np.clip(sweep_thresholds(pairs).best_mean, 1 / LEVELS, 1 - 1 / LEVELS))
+    return float(np.clip(sweep_thresholds(pairs).best_mean, 0.5 / LEVELS, 1 - 0.5 / LEVELS))
 
 
 def _score(sample: Sample, classes: Pixels, order: TrainIn) -> dict[str, float]:

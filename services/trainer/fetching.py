@@ -83,7 +83,10 @@ def load_weights(checkpoint: bytes) -> Weights:
 
 def find_pairs(files: Sequence[DatasetFile]) -> list[tuple[str, DatasetFile, DatasetFile]]:
     """(name, image, mask) for every image `images/x.*` that has a mask `masks/x.*`. Raises Rejected if none has."""
-    masks = {_stem(file.name): file for file in files if file.role is FileRole.MASK}
+    masks: dict[str, DatasetFile] = {}
+    for file in files:
+        if file.role is FileRole.MASK and (twin := masks.setdefault(_stem(file.name), file)) is not file:
+            raise Rejected(f"{twin.name} and {file.name} are both masks of one image: keep one of them")
     images = [file for file in files if file.role is FileRole.IMAGE]
     pairs = [(file.name, file, masks[_stem(file.name)]) for file in images if _stem(file.name) in masks]
     if not pairs:
@@ -92,7 +95,7 @@ def find_pairs(files: Sequence[DatasetFile]) -> list[tuple[str, DatasetFile, Dat
 
 
 def _stem(name: str) -> str:
-    """What an image and its mask have in common: the path without its suffix and without the last of the folders."""
+    """What an image and its mask have in common: the path without suffix and without folders `images` and `masks`."""
     path = PurePosixPath(name)
     folders = ["" if part in ("images", "masks") else part for part in path.parts[:-1]]
     return "/".join([*folders, path.stem])

@@ -194,14 +194,14 @@ def fill_from_recipe(order: Mapping[str, Any]) -> dict[str, Any]:
     """
     name = order.get("recipe")
     if name is None:
-        if order.get("small"):
+        if order.get("small", False) is not False:
             raise ValueError("small is a variant of a recipe: name the recipe")
         return dict(order)
     if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; there are: {', '.join(sorted(RECIPES))}")
     recipe = RECIPES[name]
     filled = _merge({"model": name}, recipe.fields)
-    if order.get("small"):
+    if order.get("small", False) is True:
         filled = _merge(filled, recipe.small)
     return _merge(filled, order)
 
@@ -219,4 +219,4 @@ def _merge(below: Fields, above: Fields) -> dict[str, Any]:
 
 
 def _same_kind(one: Fields, other: Fields) -> bool:
-    return all(one.get(key) == other[key] for key in ("name", "by") if key in other)
+    return all(one.get(key) == other[key] for key in ("name", "by", "kind") if key in other)

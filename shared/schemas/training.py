@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from shared.schemas.datasets import FileName, Name
 from shared.schemas.recipes import fill_from_recipe
@@ -224,10 +224,12 @@ class TrainIn(BaseModel):
 
     kind: Literal["train"]
     recipe: Name | None = Field(None, description="a named training configuration, see /v1/recipes")
-    small: bool = Field(False, description="the recipe's narrower, shorter variant for a machine without a GPU")
+    small: StrictBool = Field(False, description="the recipe's narrower, shorter variant for a machine without a GPU")
     dataset: DatasetReference | None = Field(None, description="a dataset's newest version, or `name@3`")
     dataset_version: UUID | None = Field(None, description="instead of `dataset`")
-    model: Name = Field(description="name under which the new version is registered; by default the recipe's")
+    model: Name = Field(
+        "", validate_default=True, description="name under which the new version is registered; by default the recipe's"
+    )
 
     network: NetworkIn = Field(default_factory=UNetIn)
     preparation: PreparationIn = Field(default_factory=PreparationIn)

@@ -188,6 +188,5 @@ def test_the_documentation_shows_every_network_and_every_field() -> None:
     assert set(names.values()) <= set(shapes)
 
 
-@pytest.mark.xfail(strict=True, reason="the schema asks for `model`, which the recipe gives")
 def test_the_documentation_asks_for_no_more_than_a_request_of_one_line_has() -> None:
     assert TrainIn.model_json_schema()["required"] == ["kind"]
