@@ -25,8 +25,8 @@ def refuse_unworkable(order: TrainIn, network: Network) -> None:
         raise Rejected("batch normalisation needs more than one value at the deepest level: raise crop or batch_size")
     if order.deterministic and order.network.name == "unet_stn" and torch.cuda.is_available():
         raise Rejected(
-            "a unet_stn cannot be trained deterministically on a graphics card: torch's sampler has no such form there; leave "
-            "deterministic out, or train on processors"
+            "torch's sampler has no deterministic form on graphics cards, and a unet_stn samples: leave deterministic "
+            "out, or train on processors"
         )
     if order.batch_size < order.devices:
         raise Rejected(f"a batch of {order.batch_size} cannot be shared by {order.devices} devices: raise batch_size")
