@@ -1,4 +1,4 @@
-"""What the demo learns from: nuclei that we draw, with the number of each in a mask."""
+"""What the demo segments and learns from: nuclei that we draw, with the number of each in a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from PIL import Image
 
 from shared.imaging.drawing import draw_nuclei
 
+FIELD = 768  # px
 STAINS: tuple[Literal["fluorescence", "histology"], ...] = ("fluorescence", "histology")
+
+
+def draw_field(folder: Path) -> Path:
+    """A field of view for the demo to segment, `FIELD × FIELD` px of fluorescent nuclei; the same each time."""
+    image, _ = draw_nuclei(FIELD, FIELD, seed=7, stain="fluorescence")
+    path = folder / "drawn-nuclei.png"
+    Image.fromarray(image).save(path)
+    return path
 
 
 def draw(folder: Path, *, count: int, side: int) -> dict[str, Path]:
