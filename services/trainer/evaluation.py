@@ -40,19 +40,22 @@ def evaluate(
     Foreground is every class but the background. For instance masks the objects found are compared, too.
     """
     answers = [_answer(network, sample, fabric=fabric, check=check) for sample in samples]
-    threshold = order.threshold or (choose_threshold(answers, samples) if network.classes == 1 else 0.5)
+    threshold = order.threshold or (choose_threshold(answers, samples) if network.classes <= 2 else 0.5)
     rows: list[dict[str, str | float | None]] = []
     for sample, answer in zip(samples, answers, strict=True):
         check()
-        classes = answer[0] if network.classes > 1 else find_classes(answer, threshold=threshold)
+        classes = answer[0] if network.classes > 2 else find_classes(answer, threshold=threshold)
         rows.append({"name": sample.name, **_score(sample, close_mask(classes, order.closing), order)})
     return Evaluation(threshold, rows)
 
 
 def _answer(network: Network, sample: Sample, *, fabric: Fabric, check: Callable[[], None]) -> Pixels:
-    """One plane (1, H, W), so that all answers fit in memory: the probability, or of several classes the found one."""
+    """One plane (1, H, W), so that all answers fit in memory: the foreground's probability; of several classes, which.
+
+    Of a softmax over background and foreground the latter's plane says it all.
+    """
     planes = predict_whole(network, sample.image, fabric=fabric, check=check)
-    return planes if network.classes == 1 else find_classes(planes, threshold=0.5)[None]
+    return planes[-1:] if network.classes <= 2 else find_classes(planes, threshold=0.5)[None]
 
 
 def choose_threshold(answers: Sequence[Pixels], samples: Sequence[Sample]) -> float:

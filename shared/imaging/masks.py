@@ -16,11 +16,11 @@ LEVELS = 255  # uint8 probabilities are p × 255, rounded
 def find_classes(planes: Pixels, *, threshold: float) -> Pixels:
     """Probabilities (1 … 256 planes, H, W) → class per pixel (H, W), 0 = background.
 
-    One plane: class 1 where the probability reaches `threshold` (0 … 1). More: the most probable class, the first of
-    equals; the threshold is not used.
+    One plane, or two of which the first is the background: class 1 where its probability reaches `threshold` (0 … 1).
+    More: the most probable class, the first of equals; the threshold is not used.
     """
-    if planes.shape[0] == 1:
-        return np.asarray(planes[0] >= threshold * LEVELS, dtype=np.uint8)
+    if planes.shape[0] <= 2:
+        return np.asarray(planes[-1] >= threshold * LEVELS, dtype=np.uint8)
     return np.asarray(planes.argmax(axis=0), dtype=np.uint8)
 
 

@@ -124,3 +124,9 @@ def test_a_radius_of_0_changes_nothing() -> None:
 
 def test_a_mask_without_strips_gives_none() -> None:
     assert list(close_strips([], 3)) == []
+
+
+def test_of_background_and_foreground_the_threshold_decides() -> None:
+    planes = np.array([[[155, 100, 127, 128]], [[100, 155, 128, 127]]], dtype=np.uint8)  # (2, 1, 4): a softmax
+    assert find_classes(planes, threshold=0.5).tolist() == [[0, 1, 1, 0]] == [planes.argmax(axis=0)[0].tolist()]
+    assert find_classes(planes, threshold=0.3).tolist() == [[1, 1, 1, 1]]
