@@ -54,6 +54,7 @@ def teach_localiser(
                 f"the localiser's lesson diverged in epoch {epoch + 1}: lower localiser.learning_rate, "
                 f"{order.learning_rate:g} now, to {order.learning_rate / 10:g}"
             )
+    adam.zero_grad()  # or the first step of the training would add to the last one of the lesson
     return losses
 
 

@@ -180,7 +180,7 @@ def test_a_training_set_that_does_not_fit_in_memory_is_refused_by_name(
 ) -> None:
     Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(tmp_path / "mask.png")
-    monkeypatch.setattr("services.trainer.data.samples.LARGEST_SET", 20 * 30 * 4 * 2)
+    monkeypatch.setattr("services.trainer.data.samples.LARGEST_SET", 20 * 30 * 12)  # 4 kept, 6 while read
     pairs = [(name, tmp_path / "a.png", tmp_path / "mask.png") for name in ("one", "two", "three")]
     assert len(load_samples(pairs[:2], make_order())) == 2
     with pytest.raises(Rejected, match="three: with this image of 30 × 20 px"):
