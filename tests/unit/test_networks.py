@@ -324,3 +324,9 @@ def test_a_level_without_a_head_cannot_be_served(deep: bool, level: int) -> None
     network = UNetPlusPlus([2, 2, 2, 2], channels=1, classes=1, deep_supervision=deep)
     with pytest.raises(ValueError, match=f"a level of 1 … 3, got {level}"):
         network.pruned(level)
+
+
+def test_weights_are_called_alike_with_and_without_dropout() -> None:
+    with_dropout, without = (build_network(UNetIn(widths=[2, 3], dropout=share)) for share in (0.2, 0.0))
+    assert with_dropout.state_dict().keys() == without.state_dict().keys()
+    assert any(isinstance(layer, nn.Dropout) for layer in with_dropout.modules())

@@ -1,5 +1,7 @@
 """Two 3×3 convolutions: the level of a UNet."""
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from services.trainer.networks.layer_choice import LayerChoice
@@ -16,8 +18,10 @@ class ConvolutionPair(nn.Module):
         super().__init__()
         first = _convolve(channels_in, channels_out, choice)
         second = _convolve(channels_out, channels_out, choice)
-        between = [nn.Dropout(choice.dropout)] if choice.dropout else []
-        self.layers = nn.Sequential(*first, *between, *second)
+        named = [(str(number), layer) for number, layer in enumerate([*first, *second])]
+        # Under a name of its own: weights are called alike with and without dropout, so one can begin with the other's.
+        between = [("dropout", nn.Dropout(choice.dropout))] if choice.dropout else []
+        self.layers = nn.Sequential(OrderedDict([*named[: len(first)], *between, *named[len(first) :]]))
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels_in, H, W) to (N, channels_out, H, W), or to (N, channels_out, H − 4, W − 4) without padding."""
