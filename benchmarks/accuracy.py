@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import overtile
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from benchmarks.machine import describe_machine
 from benchmarks.registered_model import RegisteredModel
@@ -31,6 +33,7 @@ from benchmarks.stored_model import StoredModel
 from benchmarks.training import train_recipe
 from services.trainer.data import find_pairs_in
 from services.trainer.data.masks import read_mask
+from shared.errors import Rejected
 from shared.imaging.metrics.evaluation import score_borders, score_image
 from shared.imaging.metrics.pixels import Confusion
 from shared.imaging.metrics.summary import as_csv, as_parquet, summarise
@@ -149,4 +152,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Rejected, overtile.OvertileError, ValidationError) as error:
+        raise SystemExit(f"{error}") from error

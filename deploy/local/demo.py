@@ -84,16 +84,15 @@ def run(image: Path | None, *, data: Path, out: Path) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="overtile-demo-")))
         image = _checked(image) if image is not None else demo_images.draw_field(folder)
-        stack.callback(console.print, "stopped; `make up` runs the platform again, with the model that was trained")
         with watch.time("start the platform"):
             platform = stack.enter_context(Platform(data))
+        stack.callback(console.print, "• stop the platform; `make up` runs it again, with all that was made")
         client = stack.enter_context(Client(platform.url, platform.api_key))
         with watch.time("load the model in the box"):
             load_boxed(client, platform)
         results = segment(client, image, out=out, watch=watch)
         results += train(client, out=out, watch=watch)
         _report(watch, results, platform.url)
-        console.print("• stop the platform")
 
 
 def load_boxed(client: Client, platform: Platform) -> None:

@@ -9,7 +9,7 @@ from overtile.errors import JobFailed
 from overtile.files import AnyPath
 from overtile.pages import walk
 from overtile.parallel import in_parallel
-from overtile.progress import meter
+from overtile.progress import meter, say
 from overtile.shapes import Artifact, Dataset, DatasetVersion, Job, JobDetail, JobImage, Page
 from overtile.transport import Transport
 from overtile.waiting import poll, show
@@ -93,13 +93,15 @@ class Jobs:
     def wait(self, job: AnyJob, *, timeout: float | None = None, progress: bool = True) -> JobDetail:
         """Returns the job once it is succeeded, partial or cancelled. `timeout` in seconds.
 
-        Of a partial job, `images` tells which ones failed, and why.
+        Of a partial job the first cause is printed; `images` tells which ones failed, and why.
         Raises JobFailed with the cause and every failed image, WaitTimeout if the time is over first.
         """
         title = f"{job.kind} job" if isinstance(job, Job) else "job"
         with meter(title, shown=progress, unit="blocks") as bar:
             for current in poll(lambda: self.get(job), self._transport.backoff.clock, timeout=timeout):
                 show(current, bar)
+        if progress and current.state == "partial" and current.error is not None:
+            say(current.error.detail)
         if current.state == "failed":
             raise JobFailed(current, [image for image in self.images(job) if image.error or image.state == "failed"])
         return current

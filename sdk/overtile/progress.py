@@ -113,6 +113,12 @@ class _Lines(Meter):
         self._printed, self._printed_at = line, time.monotonic()
 
 
+def say(text: str) -> None:
+    """A line beside the bars."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def meter(title: str, *, shown: bool, unit: Unit) -> Iterator[Meter]:
     """A meter to count on, shown as fits the place stderr leads to."""

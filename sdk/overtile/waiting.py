@@ -14,7 +14,10 @@ GROWTH = 1.5
 OUTAGE = 60.0  # seconds the API may be away: jobs survive its restart, so waiting for one should too
 
 
-SHOWN = {"train_loss": "loss", "best_dice": "dice"}  # of a training's note: what fits beside a bar
+SHOWN = {
+    "train_loss": "training loss",
+    "best_dice": "best validation Dice",
+}  # of a training's note: what fits beside a bar
 
 
 def poll(ask: Callable[[], JobDetail], clock: Clock, *, timeout: float | None) -> Iterator[JobDetail]:

@@ -49,7 +49,10 @@ def begin_with(network: Network, weights: Weights, *, freeze_encoder: bool) -> N
     own = network.state_dict()
     foreign = sorted(own.keys() ^ weights.keys())
     if foreign:
-        raise Rejected(f"the version to start from is another kind of network: {foreign[0]} is in one of them only")
+        raise Rejected(
+            f"the version to start from is another kind of network ({foreign[0]} is in one of them only): "
+            "order the network that its card names"
+        )
     unlike = [name for name, weight in own.items() if weights[name].shape != weight.shape]
     for name in unlike:
         if not name.startswith("head"):

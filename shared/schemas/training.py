@@ -245,8 +245,8 @@ class TrainIn(BaseModel):
     crops_per_image: int | None = Field(
         None, ge=1, le=10_000, description="crops of each image in an epoch; by default as many as its area holds"
     )
-    epochs: int = Field(20, ge=1, le=10_000)
-    batch_size: int = Field(8, ge=1, le=1024)
+    epochs: int = Field(20, ge=1, le=10_000, description="passes over the training images, at most")
+    batch_size: int = Field(8, ge=1, le=1024, description="crops that the network sees at once")
     accumulate: int = Field(1, ge=1, le=1024, description="batches whose gradients are summed for one step")
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-4, gt=0, le=1)

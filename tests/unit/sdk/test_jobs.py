@@ -72,6 +72,17 @@ def test_a_job_that_ended_without_failing_is_returned(server: Server, client: Cl
     assert client.jobs.wait(JOB_ID, progress=False).state == state
 
 
+def test_waiting_says_what_is_missing_of_a_partial_job(
+    server: Server, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cause = {"type": "input", "detail": "1 of 4 images failed; torn.png: the file is empty"}
+    server.answer("GET", JOB_PATH, job("partial", error=cause), job("partial", error=cause))
+    client.jobs.wait(JOB_ID)
+    assert "1 of 4 images failed; torn.png: the file is empty\n" in capsys.readouterr().err
+    client.jobs.wait(JOB_ID, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_failed_job_raises_its_cause_and_every_failed_image(server: Server, client: Client) -> None:
     cause = {"type": "input", "detail": "no image could be read"}
     images = [

@@ -54,7 +54,7 @@ def test_a_training_is_shown_by_its_epochs(
     }
     server.answer("GET", JOB_PATH, job("running", **training), job("succeeded"))
     client.jobs.wait(JOB_ID)
-    assert "train, loss 0.25: 3/12 epochs\n" in capsys.readouterr().err
+    assert "train, training loss 0.25: 3/12 epochs\n" in capsys.readouterr().err
 
 
 def test_on_a_terminal_progress_is_a_bar(
