@@ -158,3 +158,14 @@ def _administer(settings: Settings, statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """What tests compute with torch is so small that more threads gain nothing, and lose much on a busy machine."""
+    import torch  # half of the tests do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import multiprocessing
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from services.trainer.data import Sample
 from services.trainer.devices import make_fabric
@@ -100,7 +100,7 @@ class _Ranks:
         """Whether all have ended. What one of them was refused for counts more than that the others missed it."""
         try:
             return bool(processes.join(timeout=POLL_SECONDS))
-        except Exception:
+        except ProcessException:
             self._answer_all()
             raise
 

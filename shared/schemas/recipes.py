@@ -38,6 +38,7 @@ _ORIGINAL = {  # Ronneberger et al. 2015: unpadded convolutions, mirrored overla
     "schedule": "plateau",
     "patience": 30,
 }
+_ORIGINAL_SMALL = {"network": {"widths": _NARROW}, "crop": 196, "learning_rate": 1e-3, "schedule": "cosine"}
 
 RECIPES: dict[str, Recipe] = {
     "nuclei-starter": Recipe(
@@ -116,14 +117,7 @@ RECIPES: dict[str, Recipe] = {
             "crops_per_image": 20,
             "epochs": 100,
         },
-        small={
-            "network": {"widths": _NARROW},
-            "crop": 196,
-            "learning_rate": 1e-3,
-            "crops_per_image": 6,
-            "epochs": 16,
-            "schedule": "cosine",
-        },
+        small={**_ORIGINAL_SMALL, "crops_per_image": 6, "epochs": 16},
     ),
     "unet-original-gowt1": Recipe(
         title="nuclei of GOWT1 cells in fluorescence: the UNet of 2015, gaps between touching cells weigh more",
@@ -144,14 +138,7 @@ RECIPES: dict[str, Recipe] = {
             "crops_per_image": 40,
             "epochs": 100,
         },
-        small={
-            "network": {"widths": _NARROW},
-            "crop": 196,
-            "learning_rate": 1e-3,
-            "crops_per_image": 30,
-            "epochs": 12,
-            "schedule": "cosine",
-        },
+        small={**_ORIGINAL_SMALL, "crops_per_image": 30, "epochs": 12},
     ),
     "unet-stn-sstem": Recipe(
         title="cells in serial-section electron micrographs: a spatial transformer before a UNet with dropout",

@@ -1,6 +1,5 @@
 """Changes to crops that leave their truth true."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,13 +32,7 @@ PHOTOMETRY: list[dict[str, Any]] = [
 EVERYTHING = {name: value for changes in GEOMETRY + PHOTOMETRY for name, value in changes.items()}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Crops this small gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(**changes: Any) -> Augmenter:

@@ -1,6 +1,6 @@
 """The promise of the name: tile by tile or all at once, every pixel gets the same answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,7 @@ SEEDS = st.integers(0, 1000)
 ROUNDING = 1e-5  # of a probability, in single precision
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """What every network promises, so that training, checking and serving need not know which one it is."""
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from services.trainer.networks.geometry import Geometry, crop
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Logits for every pixel of an image: one plane for one class (sigmoid), a plane per class for more (softmax).
 
     Attributes:
@@ -40,13 +41,13 @@ class Network(nn.Module):
         """What tiles are cut from, (N, tile_channels, H, W): the whole image, and what depends on it as a whole."""
         return image
 
+    @abstractmethod
     def segment(self, enriched: Tensor) -> list[Tensor]:
         """Logits of every head, the answer last, each (N, planes, H − 2 margin, W − 2 margin).
 
         Raises:
             ValueError: H or W does not suit; the text names the multiple needed.
         """
-        raise NotImplementedError
 
     def heads(self, image: Tensor) -> list[Tensor]:
         """What training makes better: the logits of every head for whole images (N, channels, H, W)."""
