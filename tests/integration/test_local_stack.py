@@ -10,9 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ import sqlalchemy
 from botocore.config import Config
 from tritonclient import grpc
 
-from deploy.local import Process, ServerDidNotStart, ServerNotInstalled, Stack, StackInUse, erase, lock, ports, proctree
+from deploy.local import ServerDidNotStart, ServerNotInstalled, Stack, StackInUse, erase, lock, ports, proctree
+from tests.processes import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 LIGHT = ("valkey", "s3", "postgres")
@@ -65,15 +64,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(data, durable=False) as stack:
         yield stack
     erase(data)
-
-
-def eventually(condition: Callable[[], Any], *, within_s: float = 20.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def execute(stack: Stack, *statements: str) -> Any:
@@ -121,23 +111,6 @@ def hold(data: Path, *servers: str) -> tuple[subprocess.Popen[str], str]:
     address = holder.stdout.readline().strip()
     assert address, "the holder ended before its stack was up"
     return holder, address
-
-
-def shell(script: str, tmp_path: Path, **options: Any) -> Process:
-    return Process(
-        "fake", ["/bin/sh", "-c", script], log=tmp_path / "fake.log", **({"healthy": lambda: None} | options)
-    )
-
-
-def never_healthy() -> None:
-    raise ConnectionRefusedError("nobody there")
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 # --- each server works ---
@@ -280,28 +253,6 @@ def test_a_database_whose_making_was_cut_short_is_made_anew(data):
         assert execute(stack, "SELECT 1") == [(1,)]
 
 
-def test_a_program_that_ends_is_reported_with_its_exit_code_and_its_last_words(tmp_path):
-    process = shell("seq 1 100; echo no disk left; exit 3", tmp_path, healthy=never_healthy)
-    with pytest.raises(ServerDidNotStart, match="exit code 3") as caught, process:
-        pass
-    assert str(caught.value).endswith("  no disk left")
-    assert "  100\n" in str(caught.value)
-    assert "  50\n" not in str(caught.value)
-
-
-def test_a_program_that_never_answers_is_reported_and_stopped(tmp_path):
-    process = shell("echo thinking; exec sleep 1000", tmp_path, healthy=never_healthy, patience_s=0.2)
-    with pytest.raises(ServerDidNotStart, match=r"(?s)no answer within 0.2 s.*nobody there.*thinking"), process:
-        pass
-    assert not process.running
-
-
-def test_a_program_that_is_missing_is_named(tmp_path):
-    process = Process("ghost", ["/nowhere/ghost"], log=tmp_path / "log", healthy=never_healthy)
-    with pytest.raises(ServerDidNotStart, match=r"(?s)ghost did not start.*/nowhere/ghost"), process:
-        pass
-
-
 def test_a_missing_model_server_is_explained(data, monkeypatch):
     monkeypatch.setenv("OVERTILE_TRITON_VENV", "/nowhere")
     with pytest.raises(ServerNotInstalled, match="make setup"):
@@ -325,42 +276,6 @@ def test_models_that_a_crashed_triton_left_unpacked_are_swept_and_newer_ones_are
     finally:
         for folder in (left, fresh):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_stop_takes_down_even_children_that_left_the_session(tmp_path):
-    process = shell("setsid sleep 1000 & (sleep 1000 &) ; wait", tmp_path)
-    process.start()
-    assert eventually(lambda: sum("sleep" in command_of(one.pid) for one in proctree.family(process.pid)) == 2)
-    offspring = proctree.family(process.pid)
-    process.stop()
-    assert not any(proctree.alive(one) for one in offspring)
-
-
-def test_stop_kills_a_program_that_ignores_its_signal(tmp_path):
-    process = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, stop_patience_s=0.2)
-    process.start()
-    assert eventually(lambda: "ready" in process.log.read_text())
-    process.stop()
-    assert not process.running
-
-
-def test_a_program_outlives_the_thread_that_started_it(tmp_path):
-    process = shell("trap 'echo signalled' TERM; while :; do echo tick; sleep 0.01; done", tmp_path)
-    ticking = threading.Event()
-
-    def start_and_wait() -> None:
-        process.start()
-        ticking.wait()
-
-    starter = threading.Thread(target=start_and_wait)
-    starter.start()
-    assert eventually(lambda: process.log.exists() and "tick" in process.log.read_text())
-    ticking.set()  # the thread must not end earlier: the tie to it is made last, by the child
-    starter.join()
-    seen = process.log.read_text().count("tick")
-    assert eventually(lambda: process.log.read_text().count("tick") > seen + 20)
-    assert "signalled" not in process.log.read_text()
-    process.kill()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
