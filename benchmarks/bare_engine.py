@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).with_name("engine.py")
 
 @dataclass(frozen=True)
 class Pace:
-    """How long the engine takes for a tile, on average over a round."""
+    """How long the engine takes for a tile or a batch, on average over a round."""
 
     seconds: float
     cpu_seconds: float
@@ -30,16 +30,19 @@ class Pace:
 
 
 class BareEngine:
-    """A graph and a tile (H, W, C) for it; each `run` is a process of its own, so that no memory stays taken."""
+    """A graph and a tile (H, W, C) or a batch (N, H, W, C) for it.
+
+    Each `run` is a process of its own, so that no memory stays taken.
+    """
 
     def __init__(self, graph: bytes, tile: Pixels, folder: Path) -> None:
         folder.mkdir()
         self._graph, self._tile = folder / "graph.onnx", folder / "tile.npy"
         self._graph.write_bytes(graph)
-        np.save(self._tile, tile[None])
+        np.save(self._tile, tile if tile.ndim == 4 else tile[None])
 
     def run(self, times: int) -> Pace:
-        """Predict the tile that often, one after the other."""
+        """Predict the tile, or the batch, that often, one after the other."""
         installed = triton.find()
         python = installed.venv / "bin" / "python"
         command = [str(part) for part in (python, PROGRAM, self._graph, self._tile, times)]

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,11 @@ PROCESSES = (*OURS, "triton", "postgres", "valkey", "s3")
 
 @dataclass(frozen=True)
 class Run:
-    """A picture on its way through the platform."""
+    """Pictures on their way through the platform."""
 
     seconds: float  # from submitting until the SDK's `wait` returned
     job: JobDetail
-    facts: Mapping[str, Any]  # of the image, as planned
+    facts: Mapping[str, Any]  # of the first image, as planned
     cpu_seconds: Mapping[str, float]  # by process
 
     @property
@@ -60,23 +60,30 @@ class Host:
             version = import_model(session, storage, dispatcher, workspace.id, package)
         self._client.jobs.wait(str(version.job_id), progress=False)
 
-    def segment(self, picture: Path) -> Run:
-        """Upload the picture, then order its segmentation and wait for it; only the latter is timed."""
-        version = self._client.datasets.upload(picture, name=picture.stem, progress=False)
+    def segment(self, pictures: Path, **parameters: Any) -> Run:
+        """Upload a picture or a folder of them, then order the segmentation and wait for it; only the latter is timed.
+
+        `parameters` are those of a segment job.
+        """
+        version = self._client.datasets.upload(pictures, name=pictures.stem, progress=False)
         cpu_before = self._cpu_seconds()
         begun = time.perf_counter()
-        order = self._client.jobs.submit(kind="segment", dataset_version=version, model=MODEL)
+        order = self._client.jobs.submit(kind="segment", dataset_version=version, model=MODEL, **parameters)
         job = self._client.jobs.wait(order)
         seconds = time.perf_counter() - begun
         if job.state != "succeeded":
             raise RuntimeError(f"the job ended {job.state}: {job.error}")
         spent = {name: round(after - cpu_before[name], 2) for name, after in self._cpu_seconds().items()}
-        (image,) = self._client.jobs.images(job)
-        return Run(seconds, job, image.facts, spent)
+        return Run(seconds, job, next(iter(self._client.jobs.images(job))).facts, spent)
+
+    def family(self, name: str) -> list[psutil.Process]:
+        """One of PROCESSES and its children, as far as they live."""
+        root = psutil.Process(self._platform.process(name).pid)
+        return [root, *root.children(recursive=True)]
 
     def _cpu_seconds(self) -> dict[str, float]:
         """User and system time of each process and its children, since they were started."""
-        return {name: _cpu_of(self._platform.process(name).pid) for name in PROCESSES}
+        return {name: _cpu_of(self.family(name)) for name in PROCESSES}
 
 
 @contextmanager
@@ -92,10 +99,15 @@ def run_platform(data: Path, settings: Mapping[str, str]) -> Iterator[Host]:
         erase(data)
 
 
+def read_pair(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` of a command line."""
+    name, _, value = text.partition("=")
+    return name, value
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _cpu_of(pid: int) -> float:
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+def _cpu_of(family: Iterable[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in family)

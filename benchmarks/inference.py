@@ -1,6 +1,6 @@
 """How fast is the platform, against the engine inside it and against a peer?
 
-    python -m benchmarks.inference [--size 4096] [--widths 64 128 256 512 1024] [--skip-monai]
+    python -m benchmarks.inference [--size 4096] [--widths 64 128 256 512 1024] [--format pyramid] [--skip-monai]
 
 Three things predict the same kind of picture with the same weights on the same cores:
 - the bare engine: OpenVINO in Triton's environment, one tile as large as the platform's over and over, nothing around
@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.bare_engine import BareEngine, Pace
-from benchmarks.hosting import Run, run_platform
+from benchmarks.hosting import Run, read_pair, run_platform
 from benchmarks.images import FORMATS, load_source, save_picture, take_picture
 from benchmarks.machine import describe_machine
 from benchmarks.networks import count_parameters, export_alone, export_network, make_network
@@ -74,9 +74,8 @@ def measure(network: UNet, export: Export, source: Pixels, options: argparse.Nam
     """Let platform and engine take turns. Each picture is another one, so that nothing of it is in a cache."""
 
     def segment(size: int, number: int) -> Run:
-        picture = folder / f"{number}.{options.format}"
-        save_picture(take_picture(source, size, number), picture)
-        return host.segment(picture)
+        picture = take_picture(source, size, number)
+        return host.segment(save_picture(picture, folder / str(number), options.format))
 
     rounds: list[Round] = []
     with run_platform(folder / "platform", dict(options.setting)) as host:
@@ -158,14 +157,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip-monai", action="store_true", help="leave the slow peer out")
     parser.add_argument("--monai-size", type=int, default=1536, help="side of the peer's picture, px")
     parser.add_argument(
-        "--setting", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="variable of the platform"
+        "--setting", type=read_pair, action="append", default=[], metavar="NAME=VALUE", help="variable of the platform"
     )
     return parser.parse_args(arguments)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
 
 
 def _say(text: str) -> None:

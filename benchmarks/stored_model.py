@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from services.trainer.devices import choose_precision
 from shared.imaging.masks import close_mask, find_classes
 from shared.imaging.normalisation import to_channels
-from shared.imaging.preparation import Preparation
+from shared.imaging.preparation import prepare
 from shared.imaging.tiling import Box, Pixels, choose_core, mirror_read, plan_tiles
 from shared.imaging.warping import average_overview, read_warped
 from shared.schemas.contracts import TilingContract
@@ -49,9 +49,7 @@ class StoredModel:
     def predict_planes(self, rgb: Pixels) -> Pixels:
         """Probabilities (planes, H, W) of an image (H, W, 3)."""
         contract, (height, width) = self._contract, rgb.shape[:2]
-        image = to_channels(rgb, contract.channels)
-        image = Preparation.of([image], equalise=contract.equalise, invert=contract.invert).apply(image)
-        enriched = self._enrich(image)
+        enriched = self._enrich(prepare(to_channels(rgb, contract.channels), contract))
         core = choose_core(height, width, cores=contract.cores[:-1] or contract.cores, halo=contract.halo)
         planes = np.empty((contract.planes, height, width), np.uint8)
         for tile in plan_tiles(Box(0, 0, height, width), core=core, halo=contract.halo):

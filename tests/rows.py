@@ -19,6 +19,7 @@ from shared.tables.models import ModelState
 from tests.doorbells import MemoryDoorbell
 
 LEASE = timedelta(seconds=60)
+LARGE = 10**9  # bytes
 CONTRACT = TilingContract(
     channels=3,
     classes=["background", "nucleus"],
@@ -37,7 +38,7 @@ def make_dispatcher(doorbell: MemoryDoorbell | None = None, *, depth: int = 1000
 
 
 def add_version(session: Session, workspace: Workspace, names: list[str]) -> DatasetVersion:
-    """A dataset version of files that no store holds."""
+    """A dataset version of files that no store holds; of a slide's size, unless the name says that it is small."""
     with session.begin():
         dataset = Dataset(workspace_id=workspace.id, name=uuid4().hex)
         session.add(dataset)
@@ -54,7 +55,8 @@ def add_version(session: Session, workspace: Workspace, names: list[str]) -> Dat
         session.add(version)
         session.flush()
         for ordinal, (name, role) in enumerate(zip(names, roles, strict=True)):
-            row = {"name": name, "role": role, "ordinal": ordinal, "sha256": "0" * 64, "bytes": 1}
+            size = 1 if name.startswith("small") else LARGE
+            row = {"name": name, "role": role, "ordinal": ordinal, "sha256": "0" * 64, "bytes": size}
             session.add(DatasetFile(workspace_id=workspace.id, version_id=version.id, **row))
     return version
 
@@ -81,9 +83,10 @@ def add_model(
     return version
 
 
-def submit(session: Session, dispatcher: Dispatcher, workspace: Workspace, *, images: int = 1) -> Job:
-    """A segment job; each image has a plan block that is due."""
-    version = add_version(session, workspace, [f"image-{number}.png" for number in range(images)])
+def submit(session: Session, dispatcher: Dispatcher, workspace: Workspace, *, images: int = 1, small: int = 0) -> Job:
+    """A segment job; each image has a plan block that is due, and the small ones share bundles."""
+    names = [f"image-{number}.png" for number in range(images)] + [f"small-{number}.png" for number in range(small)]
+    version = add_version(session, workspace, names)
     add_model(session, workspace, name := "m" + uuid4().hex)
     order = SegmentIn(kind="segment", dataset_version=version.id, model=name)
     return jobs.submit(session, dispatcher, workspace.id, order, key=uuid4().hex)
@@ -105,7 +108,10 @@ def must_claim(session: Session, job: Job, *, owner: str = "worker") -> Claim:
 
 
 def outcome_of(claim: Claim, *, regions: int = 2) -> Outcome:
-    """What a worker would make of the block: a plan gives predict blocks, the others nothing more."""
+    """What a worker would make of the block: a plan gives predict blocks, the others nothing more.
+
+    A bundle's images are all left behind, as if they had turned out to be large.
+    """
     if claim.block.stage is not Stage.PLAN:
         return Outcome()
     return Outcome(blocks=[NewBlock(Stage.PREDICT, number, {"box": [0, 0, 1, 1]}) for number in range(regions)])

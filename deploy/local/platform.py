@@ -28,6 +28,9 @@ KEEP_MEMORY = {
         ["glibc.malloc.hugetlb=1", "glibc.malloc.mmap_threshold=33554432", "glibc.malloc.trim_threshold=4000000000"]
     )
 }
+# A worker's threads take and free arrays of megabytes: from many arenas, its memory grows with the size of a slide.
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+MEMORY = {"trainer": KEEP_MEMORY, "worker": FEW_ARENAS}
 
 Say = Callable[[str], None]
 
@@ -129,7 +132,7 @@ class Platform:
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
         service = name.rsplit("-", 1)[0]
-        variables = {"OVERTILE_READY_FILE": str(ready), **(KEEP_MEMORY if service == "trainer" else {})}
+        variables = {"OVERTILE_READY_FILE": str(ready), **MEMORY[service]}
         return self._service(name, ["-m", f"services.{service}"], healthy=lambda: _find(ready), variables=variables)
 
     def _sweeper(self, name: str) -> Process:

@@ -50,7 +50,8 @@ class Jobs:
 
         The images are those of either `dataset` (`name` for its newest version, `name@3`) or `dataset_version`.
         kind "segment": `model` is `name`, `name@3` or `name@alias`; takes `threshold` (between 0 and 1), which is by
-        default the one the model recommends.
+        default the one the model recommends; `test_time_augmentation` ("none", "flips", "all"); `empty_tiles` ("auto",
+        "skip", "predict"): whether a large image is looked at where it shows no tissue.
         kind "train": `model` names the model to register; takes `network`, `epochs`, `crop` (px), `learning_rate` and
         the further fields of /docs. A `recipe` (see `client.recipes`) fills all that are not given, `model` included.
 
@@ -70,9 +71,9 @@ class Jobs:
             idempotency_key=idempotency_key or str(uuid4()),
         )
 
-    def get(self, job: AnyJob) -> JobDetail:
-        """The job as it stands now. Raises NotFound."""
-        return self._transport.get(_path(job), JobDetail)
+    def get(self, job: AnyJob, *, wait: float = 0) -> JobDetail:
+        """The job as it stands now, or at its end if that comes within `wait` seconds (30 at most). Raises NotFound."""
+        return self._transport.get(_path(job), JobDetail, query={"wait": wait} if wait else None)
 
     def list(self, state: str | None = None) -> Iterator[Job]:
         """Every job, or those in one state; the newest first."""
@@ -98,7 +99,7 @@ class Jobs:
         """
         title = f"{job.kind} job" if isinstance(job, Job) else "job"
         with meter(title, shown=progress, unit="blocks") as bar:
-            for current in poll(lambda: self.get(job), self._transport.backoff.clock, timeout=timeout):
+            for current in poll(lambda wait: self.get(job, wait=wait), self._transport.backoff.clock, timeout=timeout):
                 show(current, bar)
         if progress and current.state == "partial" and current.error is not None:
             say(current.error.detail)

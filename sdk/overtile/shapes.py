@@ -89,6 +89,22 @@ class JobProgress(Shape):
     images_failed: int = 0
 
 
+class Seams(Shape):
+    """How far tiled answers were from answers without seams: windows across seams, predicted once more as one tile."""
+
+    windows: int  # compared
+    largest: int  # difference of a probability, steps of 1/255
+    mean: float  # the same
+
+
+class Summary(Shape):
+    """What the images of a segment job have in common."""
+
+    tiles: int = 0
+    skipped_tiles: int = 0  # without tissue
+    seams: Seams | None = None  # None if no image had any
+
+
 class Job(Shape):
     """A job as it stood when the platform answered."""
 
@@ -112,6 +128,7 @@ class JobDetail(Job):
 
     progress: JobProgress = Field(default_factory=JobProgress)
     stages: list[Stage] = Field(default_factory=list)
+    summary: Summary | None = None  # of a segment job that has ended
     note: dict[str, Any] = Field(default_factory=dict)  # latest remark of a running block, such as a training's epoch
 
 
@@ -121,7 +138,8 @@ class JobImage(Shape):
     id: UUID
     name: str
     state: str  # pending, done, failed or cancelled
-    facts: dict[str, Any] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict)  # height, width, mpp, tiles and so on
+    result: dict[str, Any] = Field(default_factory=dict)  # foreground_fraction, seams and so on
     error: Cause | None = None
 
 
@@ -148,6 +166,7 @@ class ModelVersion(Shape):
     digest: str
     contract: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] = Field(default_factory=dict)
+    serving: dict[str, Any] | None = None  # engine, precision, differences: measured when the version was loaded
     created_at: datetime
 
 

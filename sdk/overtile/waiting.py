@@ -20,11 +20,14 @@ SHOWN = {
 }  # of a training's note: what fits beside a bar
 
 
-def poll(ask: Callable[[], JobDetail], clock: Clock, *, timeout: float | None) -> Iterator[JobDetail]:
-    """The job as it stands, again and again, until it is finished. Raises WaitTimeout after `timeout` seconds."""
+def poll(ask: Callable[[float], JobDetail], clock: Clock, *, timeout: float | None) -> Iterator[JobDetail]:
+    """The job as it stands, again and again, until it is finished. Raises WaitTimeout after `timeout` seconds.
+
+    `ask` is told how many seconds the platform may take to answer; it answers sooner if the job ends.
+    """
     started = clock.now()
     pause = FIRST_PAUSE
-    job = ask()
+    job = ask(0)
     while True:
         yield job
         if job.finished:
@@ -32,9 +35,12 @@ def poll(ask: Callable[[], JobDetail], clock: Clock, *, timeout: float | None) -
         left = math.inf if timeout is None else started + timeout - clock.now()
         if timeout is not None and left <= 0:
             raise WaitTimeout(job, timeout)
-        clock.sleep(min(pause, left))
+        asked, wait = clock.now(), min(pause, left)
+        job = _ask_through_outage(lambda: ask(wait), clock, patience=min(OUTAGE, left))  # noqa: B023  # called at once
+        waited = clock.now() - asked
+        if not job.finished and waited < wait:  # an older platform answers at once
+            clock.sleep(wait - waited)
         pause = min(LONGEST_PAUSE, pause * GROWTH)
-        job = _ask_through_outage(ask, clock, patience=min(OUTAGE, left))
 
 
 def _ask_through_outage(ask: Callable[[], JobDetail], clock: Clock, *, patience: float) -> JobDetail:

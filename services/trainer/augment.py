@@ -101,7 +101,7 @@ def equalise_some(images: Tensor, share: float) -> Tensor:
 
 
 def equalise(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) of 0 … 1, each channel equalised in 256 steps, by the rule of `Equalisation`."""
+    """Images (N, C, H, W) of 0 … 1, each channel equalised in 256 steps, by the rule of `Levels.equalising`."""
     planes = images.shape[0] * images.shape[1]
     levels = (images * (_LEVELS - 1)).round().long().clamp(0, _LEVELS - 1).flatten(2).reshape(planes, -1)
     first = _LEVELS * torch.arange(planes, device=images.device)[:, None]

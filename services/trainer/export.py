@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from services.trainer.networks import Network, UNetStn
-from services.trainer.serving.checks import answer_of, check_engine, check_halo, check_localiser
+from services.trainer.serving.checks import answer_of, check_engine, check_localiser
+from services.trainer.serving.exactness import find_promise
 from services.trainer.serving.served_graph import ServedGraph, ServedLocaliser
 from shared.imaging.probes import known_question
-from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract, WarpContract
+from shared.schemas.contracts import Activation, KnownAnswer, TilingContract, WarpContract
+from shared.schemas.preparation import StainContract
 
-CORES = [256, 512, 1024, 2048]  # px; multiples of every grid up to 256
+CORES = [128, 256, 384, 512, 768, 1024, 1536, 2048]  # px; multiples of every grid up to 128
 NORMALISATION = "value / 255"
 
 _BACKEND = Path(__file__).with_name("serving") / "model.py"
 _QUESTION_SEED = 0
-_QUESTION_STEP = 16  # 16 × 16 values of the smallest core
+_QUESTION_STEP = 8  # 16 × 16 values of the smallest core
 _TOLERANCE = 3  # uint8 steps on average: bf16 differs by less than one, a wrong model by tens
 
 
@@ -41,7 +43,9 @@ class Export:
 class Serving:
     """What those who serve the model should do around it: parts of the contract that no network knows of itself."""
 
-    equalise: bool = False  # the whole image's histogram, before tiles are cut
+    stain: StainContract | None = None  # the whole image's stains become the reference's, before tiles are cut
+    equalise: bool = False  # the whole image's histogram, likewise
+    stretch: tuple[float, float] | None = None  # percentiles of the whole image that become 0 and 255, likewise
     invert: bool = False  # v becomes 255 − v, before tiles are cut
     threshold: float = 0.5  # recommended, probability
     closing: int = 0  # recommended, px
@@ -65,15 +69,14 @@ def export_model(
         serving: what the contract asks for besides; by default nothing.
 
     Raises:
-        Unfaithful: pixels beyond the halo reach the core, or an exported graph answers differently from torch.
+        Unfaithful: tiles of the network would show seams, or an exported graph answers differently from torch.
     """
     whole = _at_rest(network)
     served = ServedGraph(whole.to_serve())
-    check_halo(served.network)
     graph = _to_onnx(served)
     side, step = CORES[0] + 2 * served.halo, served.network.grid
     check_engine(graph, served, [(side, side), (side - 2 * step, side - step)])
-    contract = _contract(served, classes or default_classes(network.classes), serving or Serving())
+    contract = _contract(served, graph, classes or default_classes(network.classes), serving or Serving())
     localiser = _export_localiser(served.network)
     digest = _hash(graph)
     files = {
@@ -113,15 +116,17 @@ def _at_rest(network: Network) -> Network:
 
 
 def _to_onnx(served: ServedGraph) -> bytes:
-    """From a tile's bytes to its core's. Height and width stay open, on the grid."""
+    """From the bytes of tiles to those of their cores. How many, how high and how wide stays open, on the grid."""
     grid, least = served.network.grid, 2 * served.halo // served.network.grid + 1
     side = CORES[0] + 2 * served.halo
     return write_graph(
         served,
-        torch.zeros((1, side, side, served.network.tile_channels), dtype=torch.uint8),
+        torch.zeros((2, side, side, served.network.tile_channels), dtype=torch.uint8),  # of one, the export keeps one
         input_names=["IMAGE"],
         output_names=["PROBABILITY"],
-        dynamic_shapes={"image": {1: grid * Dim("rows", min=least), 2: grid * Dim("columns", min=least)}},
+        dynamic_shapes={
+            "image": {0: Dim("tiles"), 1: grid * Dim("rows", min=least), 2: grid * Dim("columns", min=least)}
+        },
     )
 
 
@@ -136,8 +141,9 @@ def _export_localiser(network: Network) -> dict[str, bytes]:
     return {"localiser.onnx": graph}
 
 
-def _contract(served: ServedGraph, classes: Sequence[str], serving: Serving) -> TilingContract:
+def _contract(served: ServedGraph, graph: bytes, classes: Sequence[str], serving: Serving) -> TilingContract:
     network = served.network
+    promise = find_promise(graph, served, core=CORES[0])
     return TilingContract(
         channels=network.channels,
         classes=list(classes),
@@ -145,10 +151,10 @@ def _contract(served: ServedGraph, classes: Sequence[str], serving: Serving) -> 
         halo=network.halo,
         grid=network.grid,
         cores=CORES,
-        exactness=Exactness.EXACT,
         normalisation=NORMALISATION,
         warp=_warp_contract(network),
         known_answer=_known_answer(served),
+        **asdict(promise),
         **asdict(serving),
     )
 
@@ -172,15 +178,18 @@ def _known_answer(served: ServedGraph) -> KnownAnswer:
 def _triton_config(contract: TilingContract, digest: str) -> dict[str, Any]:
     """For Triton's load call. The digest is in it because a load with an unchanged configuration changes nothing.
 
-    A request to a model with a localiser carries either a tile or an overview.
+    A request to a model with a localiser carries either tiles or an overview.
     """
-    tile = {"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, contract.tile_channels]}
-    inputs: list[dict[str, Any]] = [tile]
-    outputs: list[dict[str, Any]] = [{"name": "PROBABILITY", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, -1]}]
+    tiles = {"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [-1, -1, -1, contract.tile_channels]}
+    inputs: list[dict[str, Any]] = [tiles]
+    outputs: list[dict[str, Any]] = [
+        {"name": "PROBABILITY", "data_type": "TYPE_UINT8", "dims": [-1, -1, -1, -1]},
+        {"name": "ENGINE", "data_type": "TYPE_STRING", "dims": [1]},
+    ]
     if contract.warp is not None:
         side = contract.warp.overview
         overview = {"name": "OVERVIEW", "data_type": "TYPE_UINT8", "dims": [1, side, side, contract.channels]}
-        inputs = [{**tile, "optional": True}, {**overview, "optional": True}]
+        inputs = [{**tiles, "optional": True}, {**overview, "optional": True}]
         outputs.append({"name": "THETA", "data_type": "TYPE_FP32", "dims": [1, 3, 3]})
     return {
         "backend": "python",
@@ -189,6 +198,7 @@ def _triton_config(contract: TilingContract, digest: str) -> dict[str, Any]:
         "output": outputs,
         "instance_group": [{"kind": "KIND_CPU", "count": 1}],
         "parameters": {
+            "engine": {"string_value": "auto"},
             "precision": {"string_value": contract.precision.value},
             "digest": {"string_value": digest},
         },

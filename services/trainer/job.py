@@ -77,9 +77,12 @@ def read_order(spec: Mapping[str, Any]) -> TrainIn:
 
 def serving_of(order: TrainIn, evaluation: Evaluation) -> Serving:
     """What whoever serves the model must do around it."""
+    asked = order.preparation
     return Serving(
-        equalise=order.preparation.equalise,
-        invert=order.preparation.invert,
+        stain=asked.stain,
+        equalise=asked.equalise,
+        stretch=asked.stretch,
+        invert=asked.invert,
         threshold=evaluation.threshold,
         closing=order.closing,
     )

@@ -1,5 +1,6 @@
 """The worker put together. `python -m services.worker` executes blocks, `python -m services.worker.sweeping` sweeps."""
 
+import atexit
 from datetime import timedelta
 from functools import partial
 
@@ -8,6 +9,7 @@ from services.worker.model_server import TritonServer
 from services.worker.predictor import Predictor
 from services.worker.settings import WorkerSettings
 from services.worker.stages.assemble import assemble
+from services.worker.stages.bundle import bundle
 from services.worker.stages.close import close
 from services.worker.stages.load import load
 from services.worker.stages.plan import plan
@@ -20,6 +22,7 @@ from shared.storage import Storage
 from shared.tables.jobs import Stage
 
 STAGES = {
+    Stage.BUNDLE: bundle,
     Stage.PLAN: plan,
     Stage.PREDICT: predict,
     Stage.ASSEMBLE: assemble,
@@ -32,7 +35,11 @@ def make_context(settings: WorkerSettings) -> Context:
     """Everything the stages need; nothing is contacted yet."""
     storage = Storage(settings)
     server = TritonServer(
-        settings.triton_url, predict_seconds=settings.predict_seconds, load_seconds=settings.load_seconds
+        settings.triton_url,
+        predict_seconds=settings.predict_seconds,
+        load_seconds=settings.load_seconds,
+        retry_seconds=settings.retry_seconds,
+        shared_memory=settings.shared_memory,
     )
     return Context(
         settings=settings,
@@ -46,6 +53,7 @@ def make_context(settings: WorkerSettings) -> Context:
 def make_executor(settings: WorkerSettings, drain: Drain) -> Executor:
     """The executor of the worker's stages."""
     context = make_context(settings)
+    atexit.register(context.predictor.close)  # else its shared memory would stay until the next worker sweeps
     return Executor(
         context.sessions,
         Dispatcher.from_settings(settings),

@@ -1,17 +1,19 @@
-"""Predicting tiles with a model version: loads it where it is missing, checks it, keeps tiles in flight."""
+"""Predicting tiles with a model version: loads it where it is missing, checks it, keeps requests in flight."""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
 
-from services.worker.model_server import ModelServer, NotLoaded
+from services.worker.connection import NotLoaded
+from services.worker.model_server import ModelServer
+from services.worker.slots import Shape, Slot
 from shared.errors import Rejected, Unavailable
 from shared.imaging.probes import known_question
 from shared.imaging.tiling import Pixels
@@ -48,6 +50,12 @@ class ServedModel:
         """What the model server calls it: from ids alone, so that no two versions ever share a name."""
         return f"overtile-{self.version_id.hex}"
 
+    def answer_shape(self, tiles: Shape) -> Shape:
+        """Of the answer (N, planes, H − 2 halo, W − 2 halo) to tiles (N, H, W, tile channels)."""
+        count, height, width, _ = tiles
+        halo = self.contract.halo
+        return count, self.contract.planes, height - 2 * halo, width - 2 * halo
+
 
 class Predictor:
     """Safe to share between threads; all of a process share one, and so its limit of tiles in flight."""
@@ -68,48 +76,90 @@ class Predictor:
         if model.version_id not in self._checked or not self._server.is_loaded(model.server_name):
             self._load(model)
 
-    def predict(self, model: ServedModel, tile: Pixels) -> Pixels:
-        """One tile (core + 2 halo, core + 2 halo, tile channels) → uint8 probabilities (planes, core, core)."""
-        return self._ask(model, self._server.infer, tile)
+    def predict(self, model: ServedModel, tiles: Pixels, views: int = 1) -> Pixels:
+        """Tiles (N, core + 2 halo, core + 2 halo, tile channels) → uint8 probabilities (N, planes, core, core).
+
+        `views`: how many of a tile's flips and turns are averaged: 1, 4 (flips) or 8 (flips, also transposed).
+        """
+        return self._ask(model, lambda name: self._server.infer(name, tiles, views=views))
 
     def localise(self, model: ServedModel, overview: Pixels) -> Transform:
         """The overview (side, side, C) of an image → where the model wants it warped to (3, 3).
 
         Raises Unavailable, or Rejected if the answer is no transform.
         """
-        theta = self._ask(model, self._server.localise, overview)
+        theta = self._ask(model, lambda name: self._server.localise(name, overview))
         _check_transform(model, theta)
         return theta
 
+    def describe_engine(self, model: ServedModel) -> dict[str, str]:
+        """What answers the known question: engine, version, precision, device. Empty if the version cannot say."""
+        question = _known_question(model)
+        return self._ask(model, lambda name: self._server.describe_engine(name, question))
+
     def predict_each(
-        self, model: ServedModel, items: Iterable[Item], read: Callable[[Item], Pixels]
+        self,
+        model: ServedModel,
+        items: Iterable[Item],
+        shape: Callable[[Item], Shape],
+        fill: Callable[[Item, Pixels], None],
+        views: int = 1,
     ) -> Iterator[tuple[Item, Pixels]]:
-        """Predict `read(item)` for each item, a bounded number at once; yields in the order of the items."""
-        waiting: deque[tuple[Item, Future[Pixels]]] = deque()
+        """Predict what `fill` makes of each item; yields (item, answer) in the order of the items.
+
+        `fill(item, out)` writes the tiles into `out`, uint8 of `shape(item)` (N, H, W, tile channels), in the caller's
+        thread. `out` is memory that the server reads where it can, holds anything before, and is not to be kept. The
+        answer (N, planes, h, w) is the caller's for as long as it likes, perhaps read-only. However the iteration
+        ends, nothing of it is in flight afterwards.
+        """
+        waiting: deque[tuple[Item, Slot, Future[Pixels]]] = deque()
         try:
             for item in items:
-                waiting.append((item, self._pool.submit(self.predict, model, read(item))))
+                slot = self._fill(model, item, shape(item), fill)
+                waiting.append((item, slot, self._pool.submit(self._answer, model, slot, views)))
                 # One more than are in flight, so that the server never waits for the next tile to be cut.
                 if len(waiting) > self._in_flight:
                     yield _result(waiting.popleft())
             while waiting:
                 yield _result(waiting.popleft())
         finally:
-            for _, future in waiting:
-                future.cancel()
+            for _, slot, future in waiting:
+                if future.cancel():
+                    self._server.take_back(slot)
+            wait(future for _, _, future in waiting)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Let threads and server go."""
         self._pool.shutdown(cancel_futures=True)
+        self._server.close()
 
-    def _ask(self, model: ServedModel, question: Callable[[str, Pixels], Answer], pixels: Pixels) -> Answer:
+    def _fill(self, model: ServedModel, item: Item, shape: Shape, fill: Callable[[Item, Pixels], None]) -> Slot:
+        slot = self._server.lend_slot(shape, model.answer_shape(shape))
+        try:
+            fill(item, slot.tiles)
+        except BaseException:
+            self._server.take_back(slot)
+            raise
+        return slot
+
+    def _answer(self, model: ServedModel, slot: Slot, views: int) -> Pixels:
+        try:
+            return self._ask(model, lambda name: self._server.infer_slot(name, slot, views=views))
+        finally:
+            self._server.take_back(slot)
+
+    def _ask(self, model: ServedModel, question: Callable[[str], Answer]) -> Answer:
         """The server's answer, after loading the model if it turns out to be needed."""
         try:
-            return question(model.server_name, pixels)
-        except NotLoaded as error:
-            log.warning("loading the model again: %s", error)
-            self._load(model)
-            return question(model.server_name, pixels)
+            try:
+                return question(model.server_name)
+            except NotLoaded as error:
+                log.warning("loading the model again: %s", error)
+                self._load(model)
+                return question(model.server_name)
+        except Unavailable:
+            self._checked.discard(model.version_id)  # before the next tiles, it must give its known answer again
+            raise
 
     def _load(self, model: ServedModel) -> None:
         """Load and check, unless the model gives its known answer by now: another thread may have been here first."""
@@ -142,8 +192,8 @@ class Predictor:
 
     def _check_known_answer(self, model: ServedModel) -> None:
         known = model.contract.known_answer
-        question = known_question(known.side, model.contract.tile_channels, known.seed)
-        answer = self._server.infer(model.server_name, question)[:, :: known.step, :: known.step]
+        (probability,) = self._server.infer(model.server_name, _known_question(model))
+        answer = probability[:, :: known.step, :: known.step]
         expected = np.asarray(known.answer, dtype=np.uint8)
         if answer.shape != expected.shape:
             raise Rejected(f"model {model.server_name} answered with the shape {answer.shape}, not {expected.shape}")
@@ -157,6 +207,12 @@ def _check_transform(model: ServedModel, theta: Transform) -> None:
         raise Rejected(f"model {model.server_name} found no transform, but {theta.ravel().tolist()}; use another")
 
 
-def _result(waiting: tuple[Item, "Future[Pixels]"]) -> tuple[Item, Pixels]:
-    item, future = waiting
+def _known_question(model: ServedModel) -> Pixels:
+    """As one tile (1, side, side, tile channels)."""
+    known = model.contract.known_answer
+    return known_question(known.side, model.contract.tile_channels, known.seed)[None]
+
+
+def _result(waiting: tuple[Item, Slot, "Future[Pixels]"]) -> tuple[Item, Pixels]:
+    item, _, future = waiting
     return item, future.result()

@@ -14,10 +14,22 @@ class WorkerSettings(ExecutorSettings):
     cache_dir: Path = Field(description="folder for images being worked on; may be emptied at any time")
     cache_bytes: int = Field(20_000_000_000, gt=0, description="size up to which the cache may grow, bytes")
     block_side: int = Field(2048, ge=512, description="side of a predict block and of its Zarr shard, px")
-    requests_in_flight: int = Field(2, ge=1, description="tiles on their way to Triton at once, per process")
-    predict_seconds: float = Field(
-        300.0, gt=0, description="how long one tile may take before the try counts as failed"
+    engine_bytes: int = Field(
+        6_000_000_000,
+        gt=0,
+        description="memory that the model server's engine may take for one tile in single precision, bytes",
     )
+    batch_pixels: int = Field(
+        2**21, gt=0, description="pixels, halo included, up to which tiles of small images are predicted in one batch"
+    )
+    requests_in_flight: int = Field(2, ge=1, description="requests on their way to Triton at once, per process")
+    predict_seconds: float = Field(
+        300.0, gt=0, description="how long one request for tiles may take before the try counts as failed"
+    )
+    retry_seconds: float = Field(
+        10.0, ge=0, description="how long a Triton that is away is asked again before the try counts as failed"
+    )
+    shared_memory: bool = Field(True, description="hand tiles to a Triton on the same host without sending them")
     load_seconds: float = Field(300.0, gt=0, description="how long loading a model may take")
 
 

@@ -5,6 +5,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,18 +50,32 @@ class Staging:
                     self._open.popitem(last=False)
             return slide
 
+    @contextmanager
+    def borrow(self, image: JobImage) -> Iterator[Slide]:
+        """The image, open within the `with` and forgotten afterwards: for small ones, that are looked at once.
+
+        Raises as `open` does.
+        """
+        path = self._parts / f"{uuid4().hex}{_suffix(image)}"
+        try:
+            self._fetch(image, path)
+            with open_slide(path, name=image.name) as slide:
+                yield slide
+        finally:
+            path.unlink(missing_ok=True)
+
     def _lock_of(self, path: Path) -> threading.Lock:
         """One of a fixed number of locks, always the same for an image."""
         return self._fetching[hash(path) % len(self._fetching)]
 
     def _open_staged(self, image: JobImage, path: Path) -> Slide:
         if not path.exists():
+            self._make_room(image.bytes)
             self._fetch(image, path)
         window = image.facts.get("window")
         return open_slide(path, name=image.name, window=Window(*window) if window else None)
 
     def _fetch(self, image: JobImage, path: Path) -> None:
-        self._make_room(image.bytes)
         part = self._parts / uuid4().hex
         try:
             if self._storage.get_file(image.key, part) != image.sha256:
@@ -94,8 +110,12 @@ def _file_name(image: JobImage) -> str:
 
     The suffix is a hint that some slide formats need; nothing else of the user's text gets into the name.
     """
-    suffix = SUFFIX.search(image.name.lower())
-    return hashlib.sha256(image.key.encode()).hexdigest() + (suffix.group() if suffix else "")
+    return hashlib.sha256(image.key.encode()).hexdigest() + _suffix(image)
+
+
+def _suffix(image: JobImage) -> str:
+    found = SUFFIX.search(image.name.lower())
+    return found.group() if found else ""
 
 
 def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:

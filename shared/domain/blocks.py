@@ -43,13 +43,25 @@ class NewArtifact:
 
 
 @dataclass(frozen=True)
+class ImageOutcome:
+    """The end of one image: what was found in it and made of it, or why it failed."""
+
+    image_id: UUID
+    facts: Json = field(default_factory=dict)
+    result: Json = field(default_factory=dict)
+    artifacts: Sequence[NewArtifact] = ()
+    error: Json | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a block made. Everything in it becomes visible at once, or not at all."""
 
     result: Json = field(default_factory=dict)
     blocks: Sequence[NewBlock] = ()
     artifacts: Sequence[NewArtifact] = ()
-    facts: Json | None = None  # of the image, from planning
+    facts: Json | None = None  # of the block's image, from planning
+    images: Sequence[ImageOutcome] = ()  # that are over with this block
     model: NewModelVersion | None = None
 
 
@@ -168,6 +180,14 @@ def give_back(session: Session, dispatcher: Dispatcher, claim: Claim) -> bool:
     return True
 
 
+def results_of_image(session: Session, image: JobImage, stage: Stage) -> Sequence[tuple[Json, Json]]:
+    """Orders and results of the image's blocks of a stage that are done."""
+    query = select(Block.spec, Block.result).where(Block.workspace_id == image.workspace_id, Block.image_id == image.id)
+    with session.begin():
+        found = session.execute(query.where(Block.stage == stage, Block.state == BlockState.DONE))
+        return [(spec, result) for spec, result in found]
+
+
 def find_expired(session: Session, *, limit: int = 100) -> list[Claim]:
     """Claims whose owner has been silent for longer than its lease."""
     with session.begin():
@@ -239,17 +259,30 @@ def _add_outcome(session: Session, claim: Claim, job: Job, outcome: Outcome) -> 
         for new in outcome.blocks:
             stages.add_block(session, job, image, new.stage, ordinal=new.ordinal, spec=new.spec)
     for artifact in outcome.artifacts:
-        _add_artifact(session, claim, artifact)
+        _add_artifact(session, claim, artifact, image)
+    _end_images(session, claim, outcome.images)
     if outcome.model is not None:
         models.register(session, job, outcome.model)
 
 
-def _add_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
+def _end_images(session: Session, claim: Claim, outcomes: Sequence[ImageOutcome]) -> None:
+    ids = [outcome.image_id for outcome in outcomes]
+    query = select(JobImage).where(JobImage.job_id == claim.job.id, JobImage.id.in_(ids))
+    images = {image.id: image for image in session.scalars(query.execution_options(populate_existing=True))}
+    for outcome in outcomes:
+        image = images[outcome.image_id]
+        image.state = ImageState.DONE if outcome.error is None else ImageState.FAILED
+        image.facts, image.result, image.error = outcome.facts or image.facts, outcome.result, outcome.error
+        for artifact in outcome.artifacts:
+            _add_artifact(session, claim, artifact, image)
+
+
+def _add_artifact(session: Session, claim: Claim, artifact: NewArtifact, image: JobImage | None) -> None:
     session.add(
         Artifact(
             workspace_id=claim.job.workspace_id,
             job_id=claim.job.id,
-            image_id=claim.image.id if claim.image else None,
+            image_id=image.id if image else None,
             kind=artifact.kind,
             name=artifact.name,
             media_type=artifact.media_type,

@@ -2,29 +2,35 @@
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import Float, cast, func, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.domain import datasets, models, pages, stages
 from shared.domain.dispatch import Dispatcher
 from shared.errors import Conflict, Invalid, NotFound
-from shared.schemas.jobs import ProgressOut, SegmentIn, StageOut
+from shared.schemas.jobs import SegmentIn, SegmentParameters
 from shared.schemas.training import TrainIn
 from shared.storage import upload_key
-from shared.tables import Block, DatasetFile, DatasetVersion, Job, JobImage
+from shared.tables import DatasetFile, DatasetVersion, Job, JobImage
 from shared.tables.base import Json
 from shared.tables.datasets import FileRole
-from shared.tables.jobs import BlockState, ImageState, JobKind, JobState, Stage
+from shared.tables.jobs import ImageState, JobKind, JobState, Stage
 
 Order = SegmentIn | TrainIn
 
 CHECKPOINT = "checkpoint.safetensors"  # the file of a model version that another training can start from
 USUAL_THRESHOLD = 0.5  # where the model version recommends none
+# How often each tile is predicted, by the augmentation that was asked for.
+VIEWS: dict[str, Literal[1, 4, 8]] = {"none": 1, "flips": 4, "all": 8}
+
+SMALL_BYTES = 4 * 2**20  # files up to this size are taken for small images, and go in bundles; who opens them will see
+BUNDLE_IMAGES = 256  # in a bundle, at most: some seconds of work
+LEAST_BUNDLE = 16  # fewer are not worth sharing between workers
+BUNDLES = 8  # that a job is cut into at least, if it has the images: there may be as many workers
 
 
 def submit(session: Session, dispatcher: Dispatcher, workspace_id: UUID, order: Order, *, key: str) -> Job:
@@ -43,6 +49,15 @@ def get(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
     """The job. Raises NotFound."""
     with session.begin():
         return _get(session, workspace_id, job_id)
+
+
+def has_ended(session: Session, workspace_id: UUID, job_id: UUID) -> bool:
+    """Whether nothing will happen to the job any more. Raises NotFound."""
+    with session.begin():
+        state = session.scalar(select(Job.state).where(Job.workspace_id == workspace_id, Job.id == job_id))
+    if state is None:
+        raise _unknown(job_id)
+    return state.final
 
 
 def list_page(
@@ -69,6 +84,13 @@ def list_images(
     return rows[:limit], (str(rows[limit].ordinal) if len(rows) > limit else None)
 
 
+def find_images(session: Session, job: Job, ordinals: Sequence[int]) -> Sequence[JobImage]:
+    """Those of the job's images that are still to be worked on, in their order."""
+    wanted = select(JobImage).where(JobImage.job_id == job.id, JobImage.state == ImageState.PENDING)
+    with session.begin():
+        return session.scalars(wanted.where(JobImage.ordinal.in_(ordinals)).order_by(JobImage.ordinal)).all()
+
+
 def cancel(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
     """End the job without its result. Blocks that are being worked on stop within a tile. Twice is as once.
 
@@ -87,81 +109,16 @@ def cancel(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
     return job
 
 
-def progress(session: Session, job: Job) -> ProgressOut:
-    """How far the job is, by blocks and by images."""
-    with session.begin():
-        blocks = _count(session, Block, job)
-        images = _count(session, JobImage, job)
-    return ProgressOut(
-        blocks=sum(blocks.values()),
-        done=blocks.get(BlockState.DONE, 0),
-        failed=blocks.get(BlockState.FAILED, 0),
-        images=sum(images.values()),
-        images_done=images.get(ImageState.DONE, 0),
-        images_failed=images.get(ImageState.FAILED, 0),
-    )
-
-
-def timings(session: Session, job: Job) -> list[StageOut]:
-    """Per stage: blocks, wall time, and the seconds the workers spent per step."""
-    with session.begin():
-        busy = _busy_seconds(session, job)
-        rows = session.execute(
-            select(
-                Block.stage,
-                func.count(),
-                func.count(Block.committed_at),
-                func.extract("epoch", func.max(Block.committed_at) - func.min(Block.started_at)),
-            )
-            .where(Block.job_id == job.id)
-            .group_by(Block.stage)
-        ).all()
-    order = list(Stage)
-    return [
-        StageOut(
-            stage=stage.value,
-            blocks=blocks,
-            done=done,
-            wall_seconds=round(float(wall or 0), 3),
-            busy_seconds=busy[stage],
-        )
-        for stage, blocks, done, wall in sorted(rows, key=lambda row: order.index(row[0]))
-    ]
-
-
-def latest_note(session: Session, job: Job) -> Json:
-    """The latest remark of a block that is being worked on."""
-    query = select(Block.note).where(Block.job_id == job.id, Block.state == BlockState.LEASED, Block.note != {})
-    with session.begin():
-        return session.scalar(query.order_by(Block.lease_until.desc()).limit(1)) or {}
-
-
 def _get(session: Session, workspace_id: UUID, job_id: UUID, *, lock: bool = False) -> Job:
     query = select(Job).where(Job.workspace_id == workspace_id, Job.id == job_id)
     job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
-        raise NotFound(f"there is no job {job_id} in your workspace")
+        raise _unknown(job_id)
     return job
 
 
-def _count(session: Session, row: type[Block] | type[JobImage], job: Job) -> dict[str, int]:
-    query = select(row.state, func.count()).where(row.job_id == job.id).group_by(row.state)
-    return dict(session.execute(query).all())
-
-
-def _busy_seconds(session: Session, job: Job) -> dict[Stage, dict[str, float]]:
-    step = func.jsonb_each_text(cast(Block.result["seconds"], JSONB)).table_valued("key", "value")
-    query = (
-        select(Block.stage, step.c.key, func.sum(cast(step.c.value, Float)))
-        .select_from(Block)
-        .join(step, Block.result.has_key("seconds"))
-        .where(Block.job_id == job.id)
-        .group_by(Block.stage, step.c.key)
-    )
-    busy: dict[Stage, dict[str, float]] = defaultdict(dict)
-    for stage, name, seconds in session.execute(query):
-        busy[stage][name] = round(seconds, 3)
-    return busy
+def _unknown(job_id: UUID) -> NotFound:
+    return NotFound(f"there is no job {job_id} in your workspace")
 
 
 def _wait_for_twin(session: Session, workspace_id: UUID, key: str) -> None:
@@ -214,10 +171,12 @@ def _segment_spec(session: Session, workspace_id: UUID, order: SegmentIn) -> Jso
     model, version = models.resolve(session, workspace_id, order.model)
     recommended = version.contract.get("threshold") or USUAL_THRESHOLD
     return {
-        "parameters": {
-            "threshold": recommended if order.threshold is None else order.threshold,
-            "closing": version.contract.get("closing") or 0,
-        },
+        "parameters": SegmentParameters(
+            threshold=recommended if order.threshold is None else order.threshold,
+            closing=version.contract.get("closing") or 0,
+            views=VIEWS[order.test_time_augmentation],
+            empty_tiles=order.empty_tiles,
+        ).model_dump(),
         "model": {
             "id": str(model.id),
             "name": model.name,
@@ -270,8 +229,17 @@ def _add_images(session: Session, job: Job, version: DatasetVersion, files: Sequ
     ]
     session.add_all(rows)
     session.flush()
+    small = [row.ordinal for row in rows if row.bytes <= SMALL_BYTES]
+    for number, bundle in enumerate(_cut_bundles(small)):
+        stages.add_block(session, job, None, Stage.BUNDLE, ordinal=number, spec={"images": bundle})
     for row in rows:
-        stages.add_block(session, job, row, Stage.PLAN)
+        if row.bytes > SMALL_BYTES:
+            stages.add_block(session, job, row, Stage.PLAN)
+
+
+def _cut_bundles(ordinals: Sequence[int]) -> list[Sequence[int]]:
+    size = min(max(-(-len(ordinals) // BUNDLES), LEAST_BUNDLE), BUNDLE_IMAGES)
+    return [ordinals[first : first + size] for first in range(0, len(ordinals), size)]
 
 
 def _check_trainable(version: DatasetVersion) -> None:

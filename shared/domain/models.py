@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 from shared.domain import pages
 from shared.errors import Conflict, NotFound
 from shared.tables import Job, Model, ModelAlias, ModelAliasMove, ModelVersion
+from shared.tables.base import Json
 from shared.tables.models import ModelState
 
 WHOLE = (selectinload(Model.versions), selectinload(Model.alias_rows))  # what users see of a model
@@ -76,10 +77,11 @@ def of_spec(session: Session, job: Job) -> ModelVersion:
         return session.scalars(query).one()
 
 
-def mark(session: Session, job: Job, state: ModelState) -> None:
+def mark(session: Session, job: Job, state: ModelState, serving: Json | None = None) -> None:
     """Say how the loading of the job's version ended, within the caller's transaction.
 
-    A version that is ready takes the alias that its import asked for.
+    A version that is ready takes the alias that its import asked for. `serving` is what was measured meanwhile, see
+    `shared.schemas.models.Serving`.
     """
     version = session.scalar(
         select(ModelVersion).where(ModelVersion.workspace_id == job.workspace_id, ModelVersion.job_id == job.id)
@@ -87,6 +89,8 @@ def mark(session: Session, job: Job, state: ModelState) -> None:
     if version is None:
         return
     version.state = state
+    if serving is not None:
+        version.serving = serving
     alias = job.spec.get("alias")
     if state is ModelState.READY and alias is not None:
         set_alias(session, version, alias)

@@ -1,6 +1,7 @@
 """Which stage follows which, and when a job ends.
 
 segment   PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
+          BUNDLE               per few hundred small images ─┤
 train     TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
 import              LOAD                          all of them ─┘
 """
@@ -48,8 +49,11 @@ def advance(session: Session, job: Job, block: Block) -> None:
         _close(session, job, block)
     else:
         _mark_model(session, job, block)
-        image = session.get(JobImage, block.image_id) if block.image_id else None
-        _advance_image(session, job, block, image)
+        if block.stage is Stage.BUNDLE:
+            _plan_alone(session, job, block)
+        else:
+            image = session.get(JobImage, block.image_id) if block.image_id else None
+            _advance_image(session, job, block, image)
         if not _has_open(session, job):
             add_block(session, job, None, Stage.CLOSE)
 
@@ -74,6 +78,16 @@ def cancel_pending(session: Session, job: Job, image: JobImage | None = None) ->
     session.execute(pending.values(state=BlockState.CANCELLED))
 
 
+def _plan_alone(session: Session, job: Job, block: Block) -> None:
+    """Images that their bundle leaves behind, being too large for it or because it was given up, go one by one.
+
+    So that an image which ends every process that touches it takes no other image with it.
+    """
+    bundled = select(JobImage).where(JobImage.job_id == job.id, JobImage.ordinal.in_(block.spec["images"]))
+    for image in session.scalars(bundled.where(JobImage.state == ImageState.PENDING).order_by(JobImage.ordinal)):
+        add_block(session, job, image, Stage.PLAN)
+
+
 def _advance_image(session: Session, job: Job, block: Block, image: JobImage | None) -> None:
     if block.state is BlockState.FAILED:
         if image is not None and image.state is ImageState.PENDING:
@@ -92,7 +106,8 @@ def _advance_image(session: Session, job: Job, block: Block, image: JobImage | N
 
 def _mark_model(session: Session, job: Job, block: Block) -> None:
     if block.stage is Stage.LOAD:
-        models.mark(session, job, ModelState.READY if block.state is BlockState.DONE else ModelState.FAILED)
+        state = ModelState.READY if block.state is BlockState.DONE else ModelState.FAILED
+        models.mark(session, job, state, block.result.get("serving"))
 
 
 def _close(session: Session, job: Job, block: Block) -> None:
@@ -114,14 +129,14 @@ def _close(session: Session, job: Job, block: Block) -> None:
 
 
 def _first_cause(session: Session, job: Job) -> Json | None:
-    """The error of the first block that was given up, in the order of the images."""
-    return session.scalar(
-        select(Block.error)
-        .outerjoin(JobImage, JobImage.id == Block.image_id)
-        .where(Block.job_id == job.id, Block.state == BlockState.FAILED)
-        .order_by(JobImage.ordinal, Block.ordinal)
-        .limit(1)
-    )
+    """Why the first image failed, in their order; or else why a block without an image did.
+
+    A bundle that was given up is no cause: its images went one by one.
+    """
+    image = select(JobImage.error).where(JobImage.job_id == job.id, JobImage.state == ImageState.FAILED)
+    block = select(Block.error).where(Block.job_id == job.id, Block.state == BlockState.FAILED)
+    block = block.where(Block.image_id.is_(None), Block.stage != Stage.BUNDLE)
+    return session.scalar(image.order_by(JobImage.ordinal).limit(1)) or session.scalar(block.limit(1))
 
 
 def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool:

@@ -1,9 +1,16 @@
-"""Pictures that test an engine, the same ones on every machine and with every version of numpy."""
+"""Pictures that test an engine, the same ones on every machine and with every version of numpy; and what they test."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.imaging.tiling import Box, Pixels, plan_tiles
+
 _BLOBS = 48
+_FLIP = np.uint8(128)  # a value and the one with this bit turned are 128 apart, whatever the value
+
+Predict = Callable[[Pixels], Pixels]  # a tile (core + 2 halo, core + 2 halo, C) → its answer (planes, core, core)
 
 
 def known_question(side: int, channels: int, seed: int) -> NDArray[np.uint8]:
@@ -21,6 +28,34 @@ def known_question(side: int, channels: int, seed: int) -> NDArray[np.uint8]:
     blobs = np.stack([(down * amplitude) @ across.T for amplitude in amplitudes], axis=-1)
     noise = _uniform(side * side * channels, seed + 1).reshape(side, side, channels)
     return np.clip(np.rint(112 + blobs + 32 * noise), 0, 255).astype(np.uint8)
+
+
+def measure_seam(predict: Predict, *, core: int, halo: int, channels: int, seed: int) -> int:
+    """Largest difference between a tile of two cores a side and the four tiles that make it up, in 1/255."""
+    question = known_question(2 * (core + halo), channels, seed)
+    whole = predict(question)
+    worst = 0
+    for tile in plan_tiles(Box(0, 0, 2 * core, 2 * core), core=core, halo=halo):
+        answer = predict(np.ascontiguousarray(question[tile.read.move(halo, halo).slices()]))
+        worst = max(worst, _largest_difference(answer, whole[:, *tile.write.slices()]))
+    return worst
+
+
+def measure_beyond_halo(predict: Predict, *, grid: int, halo: int, channels: int, seed: int) -> int:
+    """Largest change of a grid cell, in 1/255, when every pixel further than the halo from it is another.
+
+    The cell holds every phase of the grid. It is the middle one of the three by three that the tile answers for, so
+    that there is one cell on each side to change.
+    """
+    question = known_question(3 * grid + 2 * halo, channels, seed)
+    changed = question ^ _FLIP
+    near, cell = slice(grid, -grid), slice(grid, 2 * grid)
+    changed[near, near] = question[near, near]
+    return _largest_difference(predict(question)[:, cell, cell], predict(changed)[:, cell, cell])
+
+
+def _largest_difference(one: Pixels, other: Pixels) -> int:
+    return int(np.abs(one.astype(np.int16) - other).max())
 
 
 def _uniform(count: int, seed: int) -> NDArray[np.float64]:

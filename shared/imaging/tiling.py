@@ -6,7 +6,7 @@ origins on the grid, mirror at the image's border from real pixels, and the tile
 (Ronneberger et al. 2015, section 2, made exact).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,15 @@ class Box:
     def grow(self, margin: int) -> "Box":
         """The box with `margin` px more on each side."""
         return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
+
+    def intersect(self, other: "Box") -> "Box":
+        """What both have in common. Raises ValueError if that is nothing."""
+        return Box(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
 
     def move(self, down: int, right: int) -> "Box":
         """The box shifted by whole pixels."""
@@ -90,7 +99,7 @@ def plan_blocks(height: int, width: int, *, side: int) -> Iterator[Box]:
             yield Box(top, left, min(top + side, height), min(left + side, width))
 
 
-def choose_core(height: int, width: int, *, cores: list[int], halo: int) -> int:
+def choose_core(height: int, width: int, *, cores: Sequence[int], halo: int) -> int:
     """The core with which the tiles of a `height × width` image read the fewest pixels (the larger one if equal)."""
 
     def pixels_read(core: int) -> int:
@@ -129,5 +138,5 @@ def mirror_read(read: Callable[[Box], Pixels], box: Box, *, height: int, width: 
     pixels = read(inside)
     if inside == box:
         return np.array(pixels, order="C")
-    rows, columns = rows - inside.top, columns - inside.left
-    return np.ascontiguousarray(pixels[rows][:, columns])
+    tall = pixels if box.height == inside.height and box.top == inside.top else pixels.take(rows - inside.top, axis=0)
+    return np.ascontiguousarray(tall.take(columns - inside.left, axis=1))

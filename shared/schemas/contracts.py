@@ -5,6 +5,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.schemas.preparation import Percentiles, StainContract, check_levels, check_stain
+
 
 class Exactness(StrEnum):
     """How a tiled result relates to the whole-image result."""
@@ -47,7 +49,7 @@ class KnownAnswer(BaseModel):
 class WarpContract(BaseModel):
     """The second input of a network with a spatial transformer: the whole image, warped as its overview says.
 
-    The overview is the prepared image (equalised, inverted, as the contract asks), averaged to `overview × overview`
+    The overview is the prepared image (equalised, inverted, … as the contract asks), averaged to `overview × overview`
     px: pixel i of an axis of n px is the mean of pixels ⌊i·n / overview⌋ … ⌈(i+1)·n / overview⌉ − 1, rounded to uint8.
     `localiser.onnx` takes it, OVERVIEW uint8 (1, overview, overview, channels), and gives the transform, THETA float32
     (1, 3, 3).
@@ -79,10 +81,25 @@ class Tiling(BaseModel):
     grid: int = Field(ge=1, description="read origins and read sides are multiples of this, px")
     cores: list[int] = Field(min_length=1, description="sides a tile's core may have, px, ascending")
     exactness: Exactness
+    reach: int | None = Field(
+        None, ge=0, description="px next to a cut that know of it, computed from the graph; none if all may know of it"
+    )
+    bound: int | None = Field(
+        None, ge=0, description="of a tolerant model: largest difference seen of a tiled from a whole answer, in 1/255"
+    )
+    bytes_per_pixel: int | None = Field(
+        None, ge=1, description="activations at their peak per pixel read, in 4-byte floats, computed from the graph"
+    )
     precision: Precision = Precision.AUTO
     normalisation: str = Field(description="what the graph does to uint8 values first, for the reader")
     equalise: bool = Field(
         False, description="the whole image's histogram is equalised, each channel for itself, before tiles are cut"
+    )
+    stretch: Percentiles | None = Field(
+        None, description="percentiles of each channel of the whole image that become 0 and 255 before tiles are cut"
+    )
+    stain: StainContract | None = Field(
+        None, description="the whole image's stains are brought to a reference's, before all else"
     )
     invert: bool = Field(False, description="every value v becomes 255 − v before tiles are cut; the graph does not")
     warp: WarpContract | None = Field(None, description="what a tile carries besides the image, if anything")
@@ -104,6 +121,20 @@ class Tiling(BaseModel):
         for side in (self.halo, *self.cores):
             if side % self.grid:
                 raise ValueError(f"halo and cores must be multiples of the grid of {self.grid} px, got {side}")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_what_it_says(self) -> Self:
+        if self.exactness is Exactness.EXACT and self.reach is not None and self.reach > self.halo:
+            raise ValueError(f"not exact: the network looks {self.reach} px far, its halo is {self.halo} px")
+        if (self.bound is not None) != (self.exactness is Exactness.TOLERANT):
+            raise ValueError("a tolerant model, and no other, has a measured bound")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_prepared(self) -> Self:
+        check_levels(equalise=self.equalise, stretch=self.stretch)
+        check_stain(self.stain, self.channels)
         return self
 
     @model_validator(mode="after")

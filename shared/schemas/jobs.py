@@ -35,12 +35,38 @@ class SegmentIn(BaseModel):
         description="probability from which a pixel is foreground (sigmoid models); by default what the model "
         "version recommends",
     )
+    test_time_augmentation: Literal["none", "flips", "all"] = Field(
+        "none",
+        description="predict every tile in several views and take the mean: `flips` takes 4 times as long, `all` "
+        "(flips and quarter turns) 8 times",
+    )
+    empty_tiles: Literal["auto", "skip", "predict"] = Field(
+        "auto",
+        description="what to do where a large image shows no tissue: `auto` leaves it out of brightfield slides, which "
+        "are mostly glass, and calls it background; `skip` also leaves out what is dark in fluorescence",
+    )
 
     @model_validator(mode="after")
     def _names_its_images(self) -> Self:
         if (self.dataset is None) == (self.dataset_version is None):
             raise ValueError("name the images by either dataset or dataset_version")
         return self
+
+
+class SegmentParameters(BaseModel):
+    """What a segment job does its work by: the order with everything filled in. Jobs of before know of less."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    threshold: float
+    closing: int = 0  # radius, px
+    views: Literal[1, 4, 8] = 1  # in which each tile is predicted
+    empty_tiles: Literal["auto", "skip", "predict"] = "predict"
+
+    @classmethod
+    def of(cls, spec: dict[str, Any]) -> Self:
+        """Those of a job, from its row's `spec`."""
+        return cls.model_validate(spec["parameters"])
 
 
 JobIn = Annotated[SegmentIn | TrainIn, Field(discriminator="kind")]
@@ -78,6 +104,22 @@ class ProgressOut(BaseModel):
     images_failed: int
 
 
+class SeamsOut(BaseModel):
+    """How far tiled answers were from those without seams, measured by predicting windows across seams once more."""
+
+    windows: int = Field(description="how many were compared")
+    largest: int = Field(description="largest difference of a probability, steps of 1/255")
+    mean: float = Field(description="mean difference, steps of 1/255")
+
+
+class SummaryOut(BaseModel):
+    """What the images of a segment job have in common, once it has ended."""
+
+    tiles: int = Field(description="that cover the images which are done")
+    skipped_tiles: int = Field(description="of these, left out because they show no tissue")
+    seams: SeamsOut | None = Field(description="null if no image had seams")
+
+
 class JobOut(BaseModel):
     """A job as it stands now."""
 
@@ -98,6 +140,7 @@ class JobDetailOut(JobOut):
 
     progress: ProgressOut
     stages: list[StageOut]
+    summary: SummaryOut | None = Field(description="of a segment job that has ended")
     note: dict[str, Any] = Field(description="latest remark of a running block, such as the epoch of a training")
 
 
@@ -109,7 +152,8 @@ class JobImageOut(BaseModel):
     id: UUID
     name: str
     state: str = Field(description="pending, done, failed or cancelled")
-    facts: dict[str, Any] = Field(description="height, width, mpp and so on, once planned")
+    facts: dict[str, Any] = Field(description="height, width, mpp, tiles, redundancy and so on, once planned")
+    result: dict[str, Any] = Field(description="what was found: foreground_fraction, seams (measured), once done")
     error: CauseOut | None
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from shared.schemas.datasets import FileName, Name
+from shared.schemas.preparation import PreparationIn, check_stain
 from shared.schemas.recipes import fill_from_recipe
 from shared.schemas.references import EXAMPLE_ID, DatasetReference, ModelReference
 
@@ -81,13 +82,6 @@ class UNetPlusPlusIn(_Part):
 
 
 NetworkIn = Annotated[UNetIn | UNetStnIn | UNetPlusPlusIn, Field(discriminator="name")]
-
-
-class PreparationIn(_Part):
-    """What happens to a whole image before the network sees it, in training and in serving alike."""
-
-    equalise: bool = Field(False, description="histogram equalisation of the whole image, each channel for itself")
-    invert: bool = Field(False, description="bright becomes dark")
 
 
 class MasksIn(_Part):
@@ -294,4 +288,5 @@ class TrainIn(BaseModel):
             raise ValueError("loss.border needs masks of kind instances: it weighs the gaps between objects")
         if self.localiser is not None and self.network.name != "unet_stn":
             raise ValueError("only a unet_stn has a localiser to teach")
+        check_stain(self.preparation.stain, self.network.channels)
         return self

@@ -2,6 +2,7 @@
 
 import io
 import math
+import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -33,6 +35,7 @@ BOUNDED = {
     COMPRESSION.PACKBITS,
     COMPRESSION.ZSTD,
 }
+LISTS = ("TileOffsets", "TileByteCounts", "StripOffsets", "StripByteCounts")  # tags with an entry per segment
 
 
 class Planes(Protocol):
@@ -75,23 +78,28 @@ def check_segments(file: tifffile.TiffFile, page: Any) -> None:
 
 
 class MappedPlanes:
-    """Uncompressed samples that lie in one run: mapped, so that no more is read than asked for."""
+    """Uncompressed samples that lie in one run: mapped, so that no more is read than asked for.
+
+    Only for as long as a read takes: pages that stay mapped count as memory of the process, up to the whole image.
+    """
 
     def __init__(self, file: tifffile.TiffFile, series: Any, axes: str) -> None:
-        dtype = np.dtype(file.byteorder + series.dtype.char)
-        beyond = series.dataoffset + math.prod(series.shape) * dtype.itemsize - file.filehandle.size
+        self._file, self._offset, self._shape = file.filehandle, series.dataoffset, series.shape
+        self._dtype = np.dtype(file.byteorder + series.dtype.char)
+        beyond = self._offset + math.prod(self._shape) * self._dtype.itemsize - self._file.size
         if beyond > 0:
             raise TiffFileError(f"its pixels end {beyond} bytes beyond the end of the file")
-        mapped = np.memmap(file.filehandle.path, dtype, mode="r", offset=series.dataoffset, shape=series.shape)
         kept = axes.replace(".", "")
-        samples = np.asarray(mapped[tuple(0 if axis == "." else slice(None) for axis in axes)])
-        samples = samples.transpose([kept.index(axis) for axis in "YXC" if axis in kept])
-        self._samples = samples if samples.ndim == 3 else samples[:, :, None]
-        self.tile = (1, self._samples.shape[1])
+        self._entry = tuple(0 if axis == "." else slice(None) for axis in axes)
+        self._order = [kept.index(axis) for axis in "YXC" if axis in kept]
+        self.tile = (1, self._shape[axes.index("X")])
 
     def read(self, box: Box) -> Samples:
-        part = self._samples[box.slices()]
-        return part.astype(part.dtype.newbyteorder("="))
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole: Samples = np.ndarray(self._shape, self._dtype, buffer=mapped, offset=self._offset)
+        part = whole[self._entry].transpose(self._order)[box.slices()]
+        samples = part if part.ndim == 3 else part[:, :, None]
+        return samples.astype(samples.dtype.newbyteorder("="))  # a copy
 
 
 class SegmentedPlanes:
@@ -108,7 +116,7 @@ class SegmentedPlanes:
             raise TiffFileError(f"its pages do not make up its shape {series.shape}")
         for page in series.pages:
             check_segments(file, page)
-        self._pages = [_Page(p.dataoffsets, p.databytecounts, p.jpegtables, p.jpegheader) for p in series.pages]
+        self._pages = [_Page.of(page) for page in series.pages]
 
     def read(self, box: Box) -> Samples:
         planes = [self._read_plane(page, plane, box) for page in self._pages for plane in range(self._grid.planes)]
@@ -182,10 +190,29 @@ class _Grid:
 class _Page:
     """Where the segments of a page lie, and what those in JPEG have in common."""
 
-    offsets: tuple[int, ...]
-    counts: tuple[int, ...]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
     jpegtables: bytes | None
     jpegheader: bytes | None
+
+    @classmethod
+    def of(cls, page: Any) -> "_Page":
+        """Takes the lists over from tifffile's `page`, which holds each number as an object.
+
+        10 GPx in tiles of 256 px are 153,000 of them: 11 MB there, 2.4 MB here.
+        """
+        taken = cls(
+            np.array(page.dataoffsets, dtype=np.int64),
+            np.array(page.databytecounts, dtype=np.int64),
+            page.jpegtables,
+            page.jpegheader,
+        )
+        page.dataoffsets = page.databytecounts = ()
+        for name in LISTS:
+            tag = getattr(page, "tags", {}).get(name)  # the pages of a stack but the first have none
+            if tag is not None:
+                tag.value = None  # would be read from the file again
+        return taken
 
 
 def _paste(segment: Samples, samples: Samples, *, down: int, right: int) -> None:

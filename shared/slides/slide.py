@@ -111,15 +111,25 @@ class Slide(ABC):
 
     def overview(self, side: int) -> Pixels:
         """The whole image (h, w, 3), averaged down until neither side exceeds `side` px; small images as they are."""
-        index = max(i for i, level in enumerate(self.levels) if i == 0 or max(level.height, level.width) >= side)
-        level = self.levels[index]
-        factor = math.ceil(max(level.height, level.width) / side)
-        picture = np.empty((math.ceil(level.height / factor), math.ceil(level.width / factor), 3), dtype=np.uint8)
-        for piece in level.pieces(factor):
+        index, factor = self._reduce(side)
+        picture = np.empty((*self.overview_size(side), 3), dtype=np.uint8)
+        for piece in self.levels[index].pieces(factor):
             small = np.asarray(Image.fromarray(np.ascontiguousarray(self._read(piece, index))).reduce(factor))
             top, left = piece.top // factor, piece.left // factor
             picture[top : top + small.shape[0], left : left + small.shape[1]] = small
         return picture
+
+    def overview_size(self, side: int) -> tuple[int, int]:
+        """Height and width of that overview, px, without reading it."""
+        index, factor = self._reduce(side)
+        level = self.levels[index]
+        return math.ceil(level.height / factor), math.ceil(level.width / factor)
+
+    def _reduce(self, side: int) -> tuple[int, int]:
+        """The level that an overview is made from, and how many of its pixels become one."""
+        index = max(i for i, level in enumerate(self.levels) if i == 0 or max(level.height, level.width) >= side)
+        level = self.levels[index]
+        return index, math.ceil(max(level.height, level.width) / side)
 
     @abstractmethod
     def _read(self, box: Box, level: int) -> Pixels:

@@ -47,6 +47,7 @@ class ImageState(StrEnum):
 class Stage(StrEnum):
     """What a block is for. `shared.domain.stages` says which follows which."""
 
+    BUNDLE = "bundle"  # of many small images: everything, from their pixels to their masks
     PLAN = "plan"  # of an image: check it, cut it into predict blocks
     PREDICT = "predict"  # of a region: pixels in, probabilities out
     ASSEMBLE = "assemble"  # of an image: verify all regions, write mask and overlay
@@ -104,6 +105,7 @@ class JobImage(Owned, Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[ImageState] = mapped_column(state_column(ImageState), default=ImageState.PENDING)
     facts: Mapped[Json] = mapped_column(default=dict)  # what planning found: size, core, intensity window
+    result: Mapped[Json] = mapped_column(default=dict)  # what was found in it: foreground, seams, tiles skipped
     error: Mapped[Json | None]
 
 

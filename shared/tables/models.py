@@ -49,6 +49,7 @@ class ModelVersion(Owned, Base):
     files: Mapped[Json]  # name → sha256
     contract: Mapped[Json]
     card: Mapped[Json]
+    serving: Mapped[Json | None]  # what a worker measured when it loaded the version; none before that
 
 
 class ModelAlias(Owned, Base):

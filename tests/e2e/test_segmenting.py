@@ -17,7 +17,6 @@ from overtile.shapes import Job
 from PIL import Image
 
 from deploy.local.platform import WORKSPACE, Platform
-from services.trainer.data.samples import prepare
 from services.trainer.export import Export, Serving, export_model
 from services.trainer.networks import UNet, UNetStn
 from services.trainer.networks.inputs import as_input
@@ -30,8 +29,10 @@ from shared.domain.imports import import_model
 from shared.domain.model_files import ModelFiles
 from shared.imaging.masks import close_mask
 from shared.imaging.normalisation import to_channels
-from shared.imaging.tiling import Box, Pixels, plan_tiles, read_mirrored
-from shared.schemas.training import PreparationIn, UNetStnIn
+from shared.imaging.preparation import prepare
+from shared.imaging.tiling import Box, Pixels, Tile, plan_tiles, read_mirrored
+from shared.schemas.preparation import PreparationIn
+from shared.schemas.training import UNetStnIn
 from shared.storage import Storage
 from tests.e2e.conftest import Register
 from tests.lively_networks import make_lively
@@ -81,9 +82,11 @@ def test_the_manifest_says_what_was_made_from_what_with_what(done: tuple[Job, Pa
     assert manifest["job"]["id"] == str(job.id)
     assert manifest["images"][0]["sha256"] == hashlib.sha256(ihc.read_bytes()).hexdigest()
     assert len(manifest["spec"]["model"]["digest"]) == 64
-    assert manifest["spec"]["parameters"] == {"threshold": 0.5, "closing": 0}
+    asked = {"threshold": 0.5, "closing": 0, "views": 1, "empty_tiles": "auto"}
+    assert manifest["spec"]["parameters"] == asked
     assert {"python", "numpy", "zarr", "overtile-platform"} <= set(manifest["software"])
-    assert {stage["stage"] for stage in manifest["stages"]} >= {"plan", "predict", "assemble"}
+    assert [stage["stage"] for stage in manifest["stages"]] == ["bundle"]
+    assert manifest["images"][0]["facts"]["tiles"] == 1
     for artifact in manifest["artifacts"]:
         assert hashlib.sha256((out / artifact["name"]).read_bytes()).hexdigest() == artifact["sha256"]
 
@@ -111,7 +114,10 @@ class FullPrecision(Storage):
         return json.dumps(config).encode()
 
 
-def test_through_triton_tiled_is_one_whole_image_request(platform: Platform, register: Register, ihc: Path) -> None:
+@pytest.mark.parametrize("views", [1, 4, 8])
+def test_through_triton_tiled_is_one_whole_image_request(
+    platform: Platform, register: Register, ihc: Path, views: int
+) -> None:
     """On a real image, in fp32: quantised to 1/255, tiles of 256 px and one request for all give the same answer."""
     model = find_served(platform, register(platform, "exact"))
     halo = model.contract.halo
@@ -119,10 +125,15 @@ def test_through_triton_tiled_is_one_whole_image_request(platform: Platform, reg
     predictor = Predictor(server, FullPrecision(platform.load_settings()), in_flight=2)
     predictor.ensure_loaded(model)
     image = np.asarray(Image.open(ihc))
-    whole = predictor.predict(model, read_mirrored(image, Box(0, 0, 512, 512).grow(halo)))
+    (whole,) = predictor.predict(model, read_mirrored(image, Box(0, 0, 512, 512).grow(halo))[None], views)
     tiles = plan_tiles(Box(0, 0, 512, 512), core=256, halo=halo)
+    shape = (1, 256 + 2 * halo, 256 + 2 * halo, 3)
+
+    def fill(tile: Tile, out: Pixels) -> None:
+        out[0] = read_mirrored(image, tile.read)
+
     tiled = np.zeros_like(whole)
-    for tile, answer in predictor.predict_each(model, tiles, lambda tile: read_mirrored(image, tile.read)):
+    for tile, (answer,) in predictor.predict_each(model, tiles, lambda _: shape, fill, views):
         tiled[:, *tile.write.slices()] = answer
     assert len(tiles) == 4
     assert whole.std() > 10
@@ -136,7 +147,7 @@ def test_a_slide_of_many_blocks_has_no_seams(
 ) -> None:
     path = picture(2500, 2300)  # two blocks each way; neither side is a multiple of anything
     job = segment(client, [path], model, name="blocks")
-    client.jobs.download(job, to=tmp_path, kinds=["probability"], progress=False)
+    client.jobs.download(job, to=tmp_path, kinds=["probability", "mask"], progress=False)
     got = read_map(tmp_path / f"{path.name}.probability.zarr")[0]
     whole = answer_whole(small_network, tifffile.imread(path), small_network.halo, small_network.grid)
     off = np.abs(got - whole * 255)
@@ -145,6 +156,22 @@ def test_a_slide_of_many_blocks_has_no_seams(
         seams[line - 2 : line + 2] = seams[:, line - 2 : line + 2] = True
     assert off.mean() < 3
     assert off[seams].mean() < off[~seams].mean() * 1.1 + 0.05
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{path.name}.mask.tif"), got >= 127.5)
+
+
+def test_a_job_reports_the_seams_that_it_measured(
+    client: Client, model: str, picture: Callable[[int, int], Path], ihc: Path
+) -> None:
+    job = segment(client, [picture(2500, 2300), ihc], model, name="seams")
+    summary = client.jobs.get(job).summary
+    assert summary is not None
+    assert summary.seams is not None
+    large, small = client.jobs.images(job)
+    assert summary.tiles == large.facts["tiles"] + 1
+    assert 0 < large.facts["redundancy"] < 0.9
+    assert summary.seams.windows == large.result["seams"]["windows"] == 2
+    assert summary.seams.largest <= 1
+    assert small.result["seams"] is None
 
 
 def test_an_equalised_and_warped_slide_of_two_blocks_is_torchs_whole_image(

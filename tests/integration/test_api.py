@@ -1,8 +1,10 @@
 """The API as a client sees it: the real app on the real servers."""
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -12,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from services.api.app import create_app
 from services.api.settings import ApiSettings
-from shared.domain import workspaces
+from shared.database import Sessions
+from shared.domain import jobs, workspaces
 from shared.settings import Settings
 from shared.tables import ApiKey, DatasetVersion, Job, Workspace
 from shared.tables.jobs import JobState
@@ -280,6 +283,24 @@ def test_a_job_is_cancelled_once_and_for_all(client: TestClient, session: Sessio
     detail = client.get(f"/v1/jobs/{job['id']}").json()
     assert (detail["state"], detail["error"]) == ("cancelled", None)
     assert client.get("/v1/jobs", params={"state": "cancelled"}).json()["items"][0]["id"] == job["id"]
+
+
+def test_who_waits_for_a_job_is_answered_at_its_end(
+    client: TestClient, session: Session, version: DatasetVersion, workspace: Workspace, sessions: Sessions
+) -> None:
+    add_model(session, workspace)
+    path = f"/v1/jobs/{client.post('/v1/jobs', json=order(version)).json()['id']}"
+    assert client.get(path, params={"wait": 0.3}).json()["state"] == "queued"
+    with ThreadPoolExecutor(1) as pool:
+        begun = time.monotonic()
+        answer = pool.submit(client.get, path, params={"wait": 25})
+        assert not wait([answer], timeout=0.5).done, "it waits"
+        with sessions() as user:
+            jobs.cancel(user, workspace.id, UUID(path.rsplit("/", 1)[1]))
+        assert answer.result().json()["state"] == "cancelled"
+        assert time.monotonic() - begun < 20
+    assert client.get(path, params={"wait": 31}).status_code == 422
+    assert client.get(f"/v1/jobs/{uuid4()}", params={"wait": 25}).status_code == 404
 
 
 def test_a_finished_job_cannot_be_cancelled(client: TestClient, session: Session, version: DatasetVersion) -> None:

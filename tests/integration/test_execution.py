@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions
-from shared.domain import blocks, jobs
+from shared.domain import blocks, jobs, progress
 from shared.domain.blocks import Outcome
 from shared.errors import LeaseLost, Rejected, Unavailable
 from shared.execution import Drain, Executor, Work
@@ -80,7 +80,7 @@ def test_a_note_travels_with_the_lease(execute: Execute, sessions: Sessions, ses
     def noting_work(work: Work) -> Outcome:
         work.note({"epoch": 2})
         deadline = time.monotonic() + 10
-        while jobs.latest_note(session, job) != {"epoch": 2}:
+        while progress.latest_note(session, job) != {"epoch": 2}:
             assert time.monotonic() < deadline
         return Outcome()
 

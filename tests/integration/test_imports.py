@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.api import admin
 from shared.domain import blocks, jobs, models, workspaces
+from shared.domain.blocks import Outcome
 from shared.domain.dispatch import Dispatcher
 from shared.domain.imports import import_model
 from shared.domain.model_files import NEEDED, ModelFiles
@@ -80,6 +81,29 @@ def test_an_imported_model_is_ready_once_a_worker_has_loaded_it(
     assert (job.kind, job.state) == (JobKind.IMPORT, JobState.SUCCEEDED)
     ready = models.get_version(session, workspace.id, "nuclei", 1)
     assert (ready.state, ready.digest) == (ModelState.READY, hashlib.sha256(b"graph").hexdigest())
+
+
+def test_what_a_worker_measured_is_kept_with_the_version_it_loaded(
+    session: Session, dispatcher: Dispatcher, workspace: Workspace, bring: Any
+) -> None:
+    version = bring(make_files())
+    claim = must_claim(session, jobs.get(session, workspace.id, version.id))
+    measured = {"engine": None, "mean_difference": 0.0, "largest_difference": 0, "seam": 0, "beyond_halo": 0}
+    assert blocks.commit(session, dispatcher, claim, Outcome(result={"seconds": {}, "serving": measured}))
+    ready = models.get_version(session, workspace.id, "nuclei", 1)
+    assert (ready.state, ready.serving) == (ModelState.READY, measured)
+
+
+def test_what_a_late_worker_measured_is_not_kept(
+    session: Session, dispatcher: Dispatcher, workspace: Workspace, bring: Any
+) -> None:
+    version = bring(make_files())
+    job = jobs.get(session, workspace.id, version.id)
+    late = must_claim(session, job)
+    assert blocks.give_back(session, dispatcher, late)
+    must_claim(session, job)
+    assert not blocks.commit(session, dispatcher, late, Outcome(result={"serving": {"seam": 9}}))
+    assert models.get_version(session, workspace.id, "nuclei", 1).serving is None
 
 
 def test_an_alias_waits_until_the_import_is_ready(

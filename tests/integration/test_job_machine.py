@@ -1,5 +1,7 @@
 """Jobs and blocks under whatever may happen in whatever order (hypothesis, on the real database)."""
 
+from dataclasses import replace
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -13,14 +15,22 @@ from sqlalchemy.orm import Session
 from services.worker.sweeper import sweep
 from shared.database import Sessions
 from shared.domain import blocks, jobs
-from shared.domain.blocks import Claim
+from shared.domain.blocks import Claim, ImageOutcome
 from shared.errors import Conflict
 from shared.tables import Block, Job, Workspace
-from shared.tables.jobs import OPEN_BLOCK, BlockState, JobState
+from shared.tables.jobs import OPEN_BLOCK, BlockState, JobState, Stage
 from tests.rows import LEASE, claim_next, let_lease_end, make_dispatcher, outcome_of, submit, work_off
 
 CAUSE = {"type": "bug", "detail": "made by the test"}
 ATTEMPTS = 3
+
+
+class Fate(Enum):
+    """What becomes of an image in a bundle."""
+
+    DONE = auto()
+    FAILED = auto()
+    LEFT = auto()
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -34,7 +44,7 @@ class JobMachine(RuleBasedStateMachine):
         super().__init__()
         self.session: Session = self.sessions()
         self.dispatcher = make_dispatcher()
-        self.job = submit(self.session, self.dispatcher, self.workspace, images=2)
+        self.job = submit(self.session, self.dispatcher, self.workspace, images=1, small=3)
         self.committed: set[UUID] = set()
 
     @rule(target=claims)
@@ -42,9 +52,10 @@ class JobMachine(RuleBasedStateMachine):
         claim = claim_next(self.session, self.job)
         return multiple() if claim is None else claim
 
-    @rule(claim=claims, regions=st.integers(1, 3))
-    def commit(self, claim: Claim, regions: int) -> None:
-        if blocks.commit(self.session, self.dispatcher, claim, outcome_of(claim, regions=regions)):
+    @rule(claim=claims, regions=st.integers(1, 3), fates=st.lists(st.sampled_from(Fate), min_size=3, max_size=3))
+    def commit(self, claim: Claim, regions: int, fates: list[Fate]) -> None:
+        outcome = replace(outcome_of(claim, regions=regions), images=self._end_images(claim, fates))
+        if blocks.commit(self.session, self.dispatcher, claim, outcome):
             assert claim.block.id not in self.committed, "committed twice"
             self.committed.add(claim.block.id)
 
@@ -99,6 +110,14 @@ class JobMachine(RuleBasedStateMachine):
         list(work_off(self.session, self.dispatcher, self.job))
         assert self._job_state().final
         self.session.close()
+
+    def _end_images(self, claim: Claim, fates: list[Fate]) -> list[ImageOutcome]:
+        """Of a bundle: some of its images are done, some have failed, some are left behind."""
+        if claim.block.stage is not Stage.BUNDLE:
+            return []
+        bundled = jobs.find_images(self.session, claim.job, claim.block.spec["images"])
+        fated = [(image, fate) for image, fate in zip(bundled, fates, strict=False) if fate is not Fate.LEFT]
+        return [ImageOutcome(image.id, error=CAUSE if fate is Fate.FAILED else None) for image, fate in fated]
 
     def _job_state(self) -> JobState:
         with self.session.begin():

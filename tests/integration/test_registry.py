@@ -197,11 +197,12 @@ def test_a_dataset_is_ordered_by_its_name(
 def test_the_threshold_is_the_one_that_the_version_recommends(
     client: TestClient, session: Session, version: ModelVersion, images: DatasetVersion
 ) -> None:
-    assert segment(client, images)["parameters"] == {"threshold": 0.5, "closing": 0}
+    usual = {"views": 1, "empty_tiles": "auto"}
+    assert segment(client, images)["parameters"] == {"threshold": 0.5, "closing": 0, **usual}
     advice = {"threshold": 0.35, "closing": 2}
     add_next(session, version, contract={**CONTRACT.model_dump(mode="json"), **advice})
-    assert segment(client, images)["parameters"] == advice
-    assert segment(client, images, threshold=0.6)["parameters"] == {"threshold": 0.6, "closing": 2}
+    assert segment(client, images)["parameters"] == {**advice, **usual}
+    assert segment(client, images, threshold=0.6)["parameters"] == {"threshold": 0.6, "closing": 2, **usual}
 
 
 def test_a_training_starts_from_the_version_there_was_when_it_was_ordered(
@@ -243,3 +244,24 @@ def test_recipes_are_listed_by_name(client: TestClient, monkeypatch: pytest.Monk
 
 def test_every_recipe_of_the_platform_can_be_listed(client: TestClient) -> None:
     assert [item["name"] for item in client.get("/v1/recipes").json()["items"]] == sorted(recipes.RECIPES)
+
+
+def test_what_was_measured_when_a_version_was_loaded_is_shown_with_it(
+    client: TestClient, session: Session, version: ModelVersion
+) -> None:
+    assert client.get("/v1/models/nuclei/versions/1").json()["serving"] is None
+    engine = {"engine": "openvino", "version": "2026.4.1", "precision": "bf16", "device": "CPU"}
+    measured = {"engine": engine, "mean_difference": 0.01, "largest_difference": 1, "seam": 0, "beyond_halo": 0}
+    add_next(session, version, serving=measured)
+    assert client.get("/v1/models/nuclei/versions/2").json()["serving"] == measured
+    assert client.get("/v1/models/nuclei").json()["versions"][0]["serving"] == measured
+
+
+def test_what_tiles_are_worth_is_shown_with_a_version(
+    client: TestClient, session: Session, version: ModelVersion
+) -> None:
+    tolerant = {"exactness": "tolerant", "reach": 34, "bound": 1, "bytes_per_pixel": 1024}
+    add_next(session, version, contract={**CONTRACT.model_dump(mode="json"), **tolerant})
+    shown = client.get("/v1/models/nuclei/versions/2").json()["contract"]
+    assert {name: shown[name] for name in tolerant} == tolerant
+    assert client.get("/v1/models/nuclei/versions/1").json()["contract"]["reach"] is None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from services.trainer.augment import Augmenter, equalise
 from services.trainer.warps import draw_smooth
-from shared.imaging.equalisation import Equalisation
+from shared.imaging.levels import Levels, count_values
 from shared.schemas.training import AugmentationIn
 
 NOTHING: dict[str, Any] = {"turns": False, "flips": False}
@@ -234,7 +234,7 @@ def test_inverting_exchanges_bright_and_dark() -> None:
 def test_crops_are_equalised_by_the_rule_of_whole_images() -> None:
     pixels = np.random.default_rng(0).exponential(30, (3, 31, 29, 2)).clip(0, 255).astype(np.uint8)
     pixels[1, :, :, 0] = 77  # constant
-    expected = np.stack([Equalisation.of([image]).apply(image) for image in pixels])
+    expected = np.stack([Levels.equalising(count_values([image])).apply(image) for image in pixels])
     found = equalise(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).permute(0, 2, 3, 1) * 255
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

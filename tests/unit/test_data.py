@@ -16,7 +16,7 @@ from services.trainer.data import find_pairs_in, load_samples
 from services.trainer.data.masks import number_objects, separate
 from shared.errors import Rejected
 from shared.imaging.drawing import draw_nuclei
-from shared.imaging.equalisation import Equalisation
+from shared.imaging.levels import Levels, count_values
 from shared.imaging.tiling import Pixels
 from shared.schemas.training import TrainIn
 
@@ -152,7 +152,19 @@ def test_images_are_equalised_then_inverted_as_a_whole(write: Any) -> None:
     image = np.random.default_rng(0).integers(0, 90, (4, 6, 3), dtype=np.uint8)
     pair = write(image, INSTANCES.astype(np.uint8))
     (sample,) = load_samples([pair], make_order(preparation={"equalise": True, "invert": True}))
-    np.testing.assert_array_equal(sample.image, 255 - Equalisation.of([image]).apply(image))
+    np.testing.assert_array_equal(sample.image, 255 - Levels.equalising(count_values([image])).apply(image))
+
+
+def test_images_are_stretched_each_by_its_own_percentiles_after_scaling(write: Any) -> None:
+    image = np.random.default_rng(0).integers(50, 90, (64, 64, 3), dtype=np.uint8)
+    pair = write(image, np.zeros((64, 64), np.uint8))
+    plain, stretched = (
+        load_samples([pair], make_order(resize=32, preparation=preparation))[0].image
+        for preparation in ({}, {"stretch": [10, 90]})
+    )
+    low, high = np.percentile(plain, [10, 90], axis=(0, 1))
+    expected = np.clip((plain - low) / (high - low), 0, 1) * 255
+    assert np.abs(stretched - expected).max() <= 0.5 + 1e-9
 
 
 def test_resizing_averages_the_image_and_picks_from_the_mask(write: Any) -> None:

@@ -16,7 +16,7 @@ from services.trainer.data import Sample
 from services.trainer.devices import make_fabric
 from services.trainer.evaluation import Evaluation, choose_threshold, evaluate
 from services.trainer.networks import Network
-from services.trainer.networks.geometry import Geometry
+from services.trainer.networks.geometry import Geometry, crop
 from shared.errors import Cancelled
 from shared.imaging.metrics.pixels import sweep_thresholds
 from shared.imaging.tiling import Pixels
@@ -32,8 +32,9 @@ class Mirror(Network):
     def __init__(self, *, classes: int = 1) -> None:
         super().__init__(Geometry(1), channels=classes, classes=classes)
 
-    def segment(self, enriched: Tensor) -> list[Tensor]:
-        return [torch.logit(enriched) if self.classes == 1 else 10 * enriched]
+    def segment(self, enriched: Tensor, spare: int = 0) -> list[Tensor]:
+        asked = crop(enriched, spare)
+        return [torch.logit(asked) if self.classes == 1 else 10 * asked]
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,7 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +13,6 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from services.trainer import export as exporting
 from services.trainer.export import Export, Serving, export_model
 from services.trainer.networks import Network, UNetStn, build_network
 from services.trainer.serving.checks import Unfaithful, check_engine, check_localiser
@@ -108,20 +102,25 @@ def test_a_network_with_a_localiser_brings_a_second_graph(export: Export, warped
     assert set(warped.files) - set(export.files) == {"localiser.onnx"}
     config = json.loads(warped.files["config.json"])
     assert [(one["name"], one["dims"], one["optional"]) for one in config["input"]] == [
-        ("IMAGE", [1, -1, -1, 6], True),
+        ("IMAGE", [-1, -1, -1, 6], True),
         ("OVERVIEW", [1, 32, 32, 3], True),
     ]
-    assert [one["name"] for one in config["output"]] == ["PROBABILITY", "THETA"]
+    assert [one["name"] for one in config["output"]] == ["PROBABILITY", "ENGINE", "THETA"]
     assert "optional" not in json.loads(export.files["config.json"])["input"][0]
 
 
 def test_the_contract_follows_from_the_network(export: Export, several: Export, valid: Export, warped: Export) -> None:
-    assert (export.contract.halo, export.contract.grid, export.contract.cores) == (24, 4, [256, 512, 1024, 2048])
+    assert (export.contract.halo, export.contract.grid, export.contract.cores) == (
+        24,
+        4,
+        [128, 256, 384, 512, 768, 1024, 1536, 2048],
+    )
     assert (export.contract.channels, export.contract.planes, export.contract.classes[0]) == (3, 1, "background")
     assert (several.contract.channels, several.contract.planes) == (1, 3)
     assert several.contract.classes == ["nothing", "nucleus", "membrane"]
     assert (several.contract.halo, several.contract.grid) == (10, 2)  # of the pruned network, not of three levels
     assert (valid.contract.halo, valid.contract.grid) == (48, 8)
+    assert [each.contract.reach for each in (export, several, valid, warped)] == [22, 8, 46, 22]
     assert warped.contract.warp == WarpContract(kind="projective", overview=32, channels=6)
     assert (warped.contract.channels, warped.contract.tile_channels, export.contract.tile_channels) == (3, 6, 3)
 
@@ -209,95 +208,3 @@ def test_an_unfaithful_localiser_is_found_out(transformer: UNetStn, warped: Expo
         served.network.localiser.last.bias.add_(1e-3)
     with pytest.raises(Unfaithful, match=r"the exported localiser differs from torch by 0\.00"):
         check_localiser(warped.files["localiser.onnx"], served)
-
-
-# The code that runs inside Triton, with a stand-in for what Triton gives it.
-
-
-@pytest.fixture(scope="module")
-def backend() -> Iterator[Any]:
-    """The served `model.py`, imported as Triton does."""
-    triton = ModuleType("triton_python_backend_utils")
-    triton.Tensor = lambda name, array: SimpleNamespace(name=name, as_numpy=lambda: array)  # type: ignore[attr-defined]
-    triton.TritonError = str  # type: ignore[attr-defined]
-    triton.InferenceResponse = lambda tensors, error=None: SimpleNamespace(tensors=tensors, error=error)  # type: ignore[attr-defined]
-    triton.get_input_tensor_by_name = lambda request, name: request.get(name)  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "triton_python_backend_utils", triton)
-        path = Path(exporting.__file__).with_name("serving") / "model.py"
-        spec = importlib.util.spec_from_file_location("served_model", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-
-
-def load(backend: Any, export: Export, folder: Path) -> Any:
-    """A loaded model, in f32 so that it can be compared."""
-    config = json.loads(export.files["config.json"])
-    config["parameters"]["precision"]["string_value"] = "f32"
-    (folder / "1").mkdir()
-    for name in export.files.keys() & {"model.onnx", "localiser.onnx"}:
-        (folder / "1" / name).write_bytes(export.files[name])
-    model = backend.TritonPythonModel()
-    model.initialize({"model_config": json.dumps(config), "model_repository": str(folder), "model_version": "1"})
-    return model
-
-
-@pytest.fixture
-def model(backend: Any, export: Export, tmp_path: Path) -> Any:
-    return load(backend, export, tmp_path)
-
-
-def ask(model: Any, *images: Pixels, name: str = "IMAGE") -> list[Any]:
-    requests = [{name: SimpleNamespace(as_numpy=lambda image=image: image[None])} for image in images]
-    answers: list[Any] = model.execute(requests)
-    return answers
-
-
-def test_the_served_model_answers_several_requests_as_onnx_runtime_does(
-    backend: Any, exported: Export, tmp_path: Path
-) -> None:
-    images = [question_for(exported, rows=rows, columns=6, seed=rows) for rows in (8, 12, 8)]
-    for image, answer in zip(images, ask(load(backend, exported, tmp_path), *images), strict=True):
-        assert answer.error is None
-        found = answer.tensors[0].as_numpy()
-        assert np.abs(found.astype(int) - run_onnx(exported, image)).max() <= 1
-
-
-def test_the_served_localiser_finds_torchs_transform(
-    backend: Any, warped: Export, transformer: UNetStn, tmp_path: Path
-) -> None:
-    overview = known_question(32, 3, 1)
-    (answer,) = ask(load(backend, warped, tmp_path), overview, name="OVERVIEW")
-    assert answer.error is None
-    with torch.inference_mode():
-        expected = ServedLocaliser(transformer)(torch.from_numpy(overview[None])).numpy()
-    assert np.abs(expected - np.eye(3)).max() > 0.01
-    np.testing.assert_allclose(answer.tensors[0].as_numpy(), expected, rtol=0, atol=1e-4)
-
-
-def test_an_overview_for_a_model_without_a_localiser_is_an_error(model: Any) -> None:
-    (answer,) = ask(model, known_question(32, 3, 1), name="OVERVIEW")
-    assert answer.error == "ValueError: a request needs an IMAGE, or an OVERVIEW if the model has a localiser"
-
-
-def test_a_request_that_fails_takes_no_other_with_it(model: Any) -> None:
-    good = known_question(128, 3, 0)
-    first, off_grid, all_halo, last = ask(model, good, good[:127], good[:48, :48], good)
-    assert first.error is last.error is None
-    assert off_grid.error.startswith("RuntimeError")
-    assert all_halo.error == "ValueError: a tile of 48 × 48 px is all halo: read more around the core"
-
-
-def test_only_a_few_shapes_are_kept(model: Any, backend: Any) -> None:
-    ask(model, *(known_question(side, 3, 0) for side in range(64, 92, 4)))
-    assert len(model._tiles._compiled) == backend._SHAPES_KEPT
-
-
-def test_precision_is_auto_or_said(backend: Any) -> None:
-    assert backend.choose_precision("auto") in ("bf16", "f32")
-    assert backend.choose_precision("f32") == "f32"
-    with pytest.raises(ValueError, match="must be auto, bf16 or f32"):
-        backend.choose_precision("fp16")

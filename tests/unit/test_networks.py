@@ -4,18 +4,21 @@ import copy
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from services.trainer.export import write_graph
 from services.trainer.networks import LayerChoice, Network, UNet, UNetPlusPlus, UNetStn, build_network
 from services.trainer.networks.geometry import crop
 from services.trainer.networks.inputs import as_input
+from services.trainer.networks.trimming import Inputs, nested_inputs, trim, unet_inputs
 from services.trainer.serving.checks import Unfaithful, check_halo
 from shared.imaging.tiling import Box, plan_tiles, read_mirrored
 from shared.schemas.training import NetworkIn, UNetIn, UNetPlusPlusIn, UNetStnIn
@@ -115,13 +118,21 @@ class TestEveryNetwork:
         torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-9)
 
     def test_a_core_is_the_middle_of_the_answer(self, network: Network) -> None:
+        exact, side = copy.deepcopy(network).double(), 2 * network.halo + 2 * network.grid
+        tile, cut = torch.rand(2, network.tile_channels, side, side + network.grid).double(), network.geometry.cut
+        with torch.inference_mode():
+            answer = exact.segment(crop(tile, cut))[-1]
+            core = exact.core(tile)
+        assert core.shape[-2:] == (2 * network.grid, 3 * network.grid)
+        torch.testing.assert_close(core, crop(answer, network.halo - network.margin - cut), rtol=0, atol=1e-12)
+
+    def test_what_only_the_halo_depends_on_is_not_computed(self, network: Network) -> None:
         side = 2 * network.halo + 2 * network.grid
         tile, cut = torch.rand(1, network.tile_channels, side, side), network.geometry.cut
         with torch.inference_mode():
-            answer = network.segment(crop(tile, cut))[-1]
-            core = network.core(tile)
-        assert core.shape[-2:] == (2 * network.grid, 2 * network.grid)
-        torch.testing.assert_close(core, crop(answer, network.halo - network.margin - cut), rtol=0, atol=0)
+            whole = _count_convolved(network, lambda: network.segment(crop(tile, cut)))
+            core = _count_convolved(network, lambda: network.core(tile))
+        assert core < (1 if network.margin else 0.7) * whole  # valid convolutions have left most of it out already
 
     def test_no_pixel_beyond_the_halo_reaches_the_core(self, network: Network) -> None:
         check_halo(network)
@@ -165,6 +176,20 @@ class TestEveryNetwork:
         first, again, other = (make_lively(ORDERS[name], seed=seed) for seed in (0, 0, 1))
         assert all(torch.equal(one, two) for one, two in _pairs(first, again, ""))
         assert any(not torch.equal(one, two) for one, two in _pairs(first, other, "encoder."))
+
+
+def _count_convolved(network: Network, compute: Callable[[], object]) -> int:
+    """How many values the 3×3 convolutions make, channels and pixels."""
+    made: list[int] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, given, answer: made.append(answer.numel()))
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
+    ]
+    compute()
+    for hook in hooks:
+        hook.remove()
+    return sum(made)
 
 
 class _Core(nn.Module):
@@ -256,8 +281,8 @@ def test_valid_convolutions_answer_as_padded_ones_do_where_no_padding_is_near(le
 
 def test_the_probe_finds_a_network_that_looks_at_the_tile_as_a_whole() -> None:
     class Global(UNet):
-        def segment(self, enriched: Tensor) -> list[Tensor]:
-            return [super().segment(enriched)[-1] + enriched.mean()]
+        def segment(self, enriched: Tensor, spare: int = 0) -> list[Tensor]:
+            return [super().segment(enriched, spare)[-1] + enriched.mean()]
 
     with pytest.raises(Unfaithful, match="change its logits"):
         check_halo(Global([2, 2, 2], channels=1, classes=1))
@@ -269,6 +294,31 @@ def test_dropout_silences_while_training_only() -> None:
         assert torch.equal(network(image), network(image))
         network.train()
         assert not torch.equal(network(image), network(image))
+
+
+# What is left out of a tile.
+
+
+def test_a_tile_of_five_levels_is_trimmed_level_by_level() -> None:
+    starts = trim(unet_inputs(4), {(0, 4): 96}, spoilt=2).starts
+    assert [starts[level, 0] for level in range(5)] == [0, 2, 2, 2, 2]
+    assert [starts[level, 4 - level] for level in range(4)] == [94, 44, 20, 8]
+
+
+@given(
+    inputs=st.builds(lambda make, depth: make(depth), st.sampled_from([unet_inputs, nested_inputs]), st.integers(1, 6)),
+    spare=st.integers(0, 400),
+    spoilt=st.sampled_from([0, 2]),
+)
+def test_no_node_begins_before_those_that_it_takes_from(inputs: Inputs, spare: int, spoilt: int) -> None:
+    trimming = trim(inputs, {list(inputs)[-1]: spare}, spoilt=spoilt)
+    assert all(start % 2 == 0 for start in trimming.starts.values())
+    assert all(trimming.between(source, node) >= 0 for node in inputs for source in inputs[node])
+
+
+@pytest.mark.parametrize("inputs", [unet_inputs(3), nested_inputs(3)])
+def test_nothing_is_trimmed_of_an_image_that_is_asked_for_whole(inputs: Inputs) -> None:
+    assert not any(trim(inputs, {(0, 3): 0}, spoilt=2).starts.values())
 
 
 # The nested skips.

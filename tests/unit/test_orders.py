@@ -1,18 +1,26 @@
 """Train orders: what is refused before anything is stored, and with which words."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from services.trainer.job import read_order
+from services.trainer.evaluation import Evaluation
+from services.trainer.job import read_order, serving_of
+from shared.schemas.contracts import TilingContract
 from shared.schemas.jobs import JobIn, SegmentIn
+from shared.schemas.preparation import StainContract
 from shared.schemas.training import RatioSplit, TrainIn, UNetIn
+from tests.rows import CONTRACT
 
 INSTANCES = {"kind": "instances"}
 STN = {"name": "unet_stn"}
+DAB = [[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]]  # haematoxylin and the brown of immunohistochemistry
+EXCHANGED = DAB[::-1]
+ONE_STAIN = [[0.65, 0.70, 0.29], [0.64, 0.71, 0.29]]
 
 
 def make_order(**changes: Any) -> TrainIn:
@@ -60,6 +68,16 @@ def test_classes_that_masks_tell_apart_are_taken(kind: str, classes: int) -> Non
         ({"masks": {"separate": True}}, "separate needs masks of kind instances"),
         ({"masks": {"kind": "classes", "separate": True}}, "separate needs masks of kind instances"),
         ({"masks": {**INSTANCES, "foreground": "zero"}}, "'zero' is for binary masks"),
+        ({"preparation": {"equalise": True, "stretch": [1, 99]}}, "equalise and stretch exclude each other"),
+        ({"preparation": {"stretch": [99, 1]}}, "percentiles rise from 0 at least to 100 at most, got 99 and 1"),
+        ({"preparation": {"stretch": [-1, 99]}}, "percentiles rise"),
+        ({"preparation": {"stretch": [1, 101]}}, "percentiles rise"),
+        ({"preparation": {"stretch": [5, 5]}}, "percentiles rise"),
+        ({"preparation": {"stain": {}}, "network": {"channels": 1}}, "stain needs a network of 3 channels"),
+        ({"preparation": {"stain": {"reference": EXCHANGED}}}, "absorbs more red than the second; exchange them"),
+        ({"preparation": {"stain": {"reference": ONE_STAIN}}}, "less than 10° apart: they are one"),
+        ({"preparation": {"stain": {"concentrations": [1, 0]}}}, "greater than 0"),
+        ({"preparation": {"stain": {"method": "reinhard"}}}, "macenko"),
         ({"loss": {"cross_entropy": 0}}, "a loss needs a term: cross_entropy or dice"),
         ({"loss": {"cross_entropy": 0, "dice": 1, "border": {}}, "masks": INSTANCES}, "weighs the cross-entropy"),
     ],
@@ -76,6 +94,8 @@ def test_what_does_not_fit_together_is_refused_with_the_reason(changes: dict[str
         {"localiser": {"epochs": 2}, "network": STN},
         {"masks": {**INSTANCES, "separate": True}},
         {"masks": {"foreground": "zero"}},
+        {"preparation": {"stretch": [0, 99.5], "invert": True}},
+        {"preparation": {"stain": {"reference": DAB, "concentrations": [1.2, 0.9]}, "equalise": True}},
         {"loss": {"cross_entropy": 0, "dice": 1}},
         {"start": {"model": "nuclei@production", "freeze_encoder": True}},
         {"split": {"by": "list", "validation": ["images/a.png"]}},
@@ -83,6 +103,42 @@ def test_what_does_not_fit_together_is_refused_with_the_reason(changes: dict[str
 )
 def test_what_fits_together_is_taken(changes: dict[str, Any]) -> None:
     assert_within(changes, make_order(**changes).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        {"equalise": True},
+        {"stretch": [0, 99.5], "invert": True},
+        {"stain": {"reference": DAB, "concentrations": [1.2, 0.9]}},
+    ],
+)
+def test_whoever_serves_the_model_prepares_images_as_they_were_learnt_from(preparation: dict[str, Any]) -> None:
+    order = make_order(preparation=preparation)
+    serving = asdict(serving_of(order, Evaluation(0.5, [])))
+    stored = TilingContract.model_validate({**CONTRACT.model_dump(), **serving}).model_dump_json()
+    contract, asked = TilingContract.model_validate_json(stored), order.preparation
+    assert (contract.stain, contract.equalise) == (asked.stain, asked.equalise)
+    assert (contract.stretch, contract.invert) == (asked.stretch, asked.invert)
+
+
+def test_a_contract_that_asks_for_new_levels_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="equalise and stretch exclude each other"):
+        TilingContract.model_validate({**CONTRACT.model_dump(), "equalise": True, "stretch": [1, 99]})
+
+
+def test_a_contract_that_restains_grey_images_is_refused() -> None:
+    with pytest.raises(ValidationError, match="stain needs a network of 3 channels"):
+        TilingContract.model_validate({**CONTRACT.model_dump(), "channels": 1, "stain": {}})
+
+
+def test_a_stain_without_more_is_macenko_to_a_reference_of_haematoxylin_and_eosin() -> None:
+    stain = make_order(preparation={"stain": {}}).preparation.stain
+    assert stain == StainContract(
+        method="macenko",
+        reference=((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)),
+        concentrations=(1.9705, 1.0308),
+    )
 
 
 def assert_within(part: dict[str, Any], whole: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.worker.writers.mask import TILE, write_mask
-from services.worker.writers.overlay import LARGEST_FACTOR, SMALL, OverviewMask, draw_overlay
+from services.worker.writers.mask import TILE, encode_tiles, order_tiles, write_mask
+from services.worker.writers.mask_part import MaskPart
+from services.worker.writers.overlay import LARGEST_FACTOR, SMALL, OverviewGrid, draw_overlay
 from services.worker.writers.palette import colour_table
 from services.worker.writers.probability import CHUNK, ProbabilityMap
 from shared.imaging.tiling import Box, Pixels, plan_blocks
@@ -21,12 +22,8 @@ from shared.imaging.tiling import Box, Pixels, plan_blocks
 NOISE = np.random.default_rng(0).integers(0, 256, (3, 1600, 1600), dtype=np.uint8)
 
 
-def strips_of(mask: Pixels, rows: int = TILE) -> list[Pixels]:
-    return [mask[top : top + rows] for top in range(0, mask.shape[0], rows)]
-
-
-def write(path: Path, mask: Pixels, *, rows: int = TILE, mpp: float | None = None) -> Path:
-    write_mask(path, strips_of(mask, rows), height=mask.shape[0], width=mask.shape[1], mpp=mpp)
+def write(path: Path, mask: Pixels, *, mpp: float | None = None) -> Path:
+    write_mask(path, encode_tiles(mask), height=mask.shape[0], width=mask.shape[1], mpp=mpp)
     return path
 
 
@@ -38,12 +35,6 @@ class TestMask:
         np.testing.assert_array_equal(tifffile.imread(path), mask)
         with Image.open(path) as image:
             np.testing.assert_array_equal(np.asarray(image), mask)
-
-    @pytest.mark.parametrize("rows", [512, 1024, 2048])
-    def test_the_height_of_the_strips_changes_no_byte(self, tmp_path: Path, rows: int) -> None:
-        mask = NOISE[0, :1500] % 5
-        path = write(tmp_path / "other.tif", mask, rows=rows)
-        assert path.read_bytes() == write(tmp_path / "mask.tif", mask).read_bytes()
 
     def test_eyes_see_the_colours_of_the_palette(self, tmp_path: Path) -> None:
         mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -202,8 +193,8 @@ class TestOverlay:
         mask = np.zeros((100, 200), dtype=np.uint8)
         mask[40:50, 40:50] = 1
         picture = drawn(np.zeros((100, 200, 3), dtype=np.uint8), mask)
-        assert picture.shape == (400, 800, 3)  # the first whole factor that reaches 768 px
-        assert (picture > 0).any(axis=2).sum() == (4 * 40 - 4) + (4 * 38 - 4)
+        assert picture.shape == (300, 600, 3)  # the first whole factor that reaches 512 px
+        assert (picture > 0).any(axis=2).sum() == (4 * 30 - 4) + (4 * 28 - 4)
 
     @pytest.mark.parametrize(
         ("shape", "factor"), [((1, 1), LARGEST_FACTOR), ((SMALL - 1, 5), 2), ((SMALL, 5), 1), ((5, SMALL + 1), 1)]
@@ -214,27 +205,42 @@ class TestOverlay:
         assert not picture.any()
 
 
-class TestOverviewMask:
+def join_parts(mask: Pixels, overview: tuple[int, int], side: int) -> tuple[Pixels, list[MaskPart]]:
+    """The overview's classes and the parts, of a mask that is worked on in blocks."""
+    grid, shown = OverviewGrid(full=mask.shape, overview=overview), np.full(overview, 255, dtype=np.uint8)
+    blocks = list(plan_blocks(*mask.shape, side=side))
+    parts = [MaskPart.from_bytes(MaskPart.of(mask[block.slices()], block, grid).to_bytes()) for block in blocks]
+    for block, part in zip(blocks, parts, strict=True):
+        shown[grid.locate(block)] = part.shown
+    return shown, parts
+
+
+class TestMaskParts:
     @settings(deadline=None)
     @given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 90), factor=st.integers(1, 9))
-    def test_each_pixel_is_one_of_those_it_stands_for(
+    def test_together_they_show_the_pixels_at_the_middle_of_the_overviews(
         self, data: st.DataObject, height: int, width: int, factor: int
     ) -> None:
         mask = NOISE[0, :height, :width]
         size = (-(-height // factor), -(-width // factor))
-        small = OverviewMask(full=(height, width), overview=size)
-        for strip in strips_of(mask, data.draw(st.integers(1, 100))):
-            small.add(strip)
+        shown, parts = join_parts(mask, size, data.draw(st.integers(1, 100)))
         rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(int)
         columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(int)
-        np.testing.assert_array_equal(small.mask, mask[rows][:, columns])
+        np.testing.assert_array_equal(shown, mask[rows][:, columns])
+        assert sum(part.foreground for part in parts) == np.count_nonzero(mask)
 
     def test_a_cell_is_seen_where_it_lies(self) -> None:
         mask = np.zeros((1000, 600), dtype=np.uint8)
         mask[700:800, 100:200] = 3
-        small = OverviewMask(full=(1000, 600), overview=(100, 60))
-        for strip in strips_of(mask, 512):
-            small.add(strip)
         expected = np.zeros((100, 60), dtype=np.uint8)
         expected[70:80, 10:20] = 3
-        np.testing.assert_array_equal(small.mask, expected)
+        np.testing.assert_array_equal(join_parts(mask, (100, 60), 512)[0], expected)
+
+    @settings(max_examples=10, deadline=None)
+    @given(height=st.integers(1, 1600), width=st.integers(1, 1600), blocks=st.integers(1, 3))
+    def test_their_tiles_in_order_are_the_masks(self, height: int, width: int, blocks: int) -> None:
+        mask = NOISE[0, :height, :width] % 5
+        side = TILE * blocks
+        _, parts = join_parts(mask, (1, 1), side)
+        placed = zip(plan_blocks(height, width, side=side), (part.tiles for part in parts), strict=True)
+        assert list(order_tiles(placed)) == list(encode_tiles(mask))

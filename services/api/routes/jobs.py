@@ -1,13 +1,17 @@
 """/v1/jobs"""
 
+import asyncio
+import time
 from typing import Annotated
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Header, Query
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from services.api.dependencies import CallerDep, DispatcherDep, SessionDep, StorageDep
 from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
-from shared.domain import artifacts, jobs
+from shared.domain import artifacts, jobs, progress
 from shared.schemas.jobs import (
     ArtifactOut,
     ArtifactsPage,
@@ -19,11 +23,13 @@ from shared.schemas.jobs import (
     JobsPage,
 )
 from shared.tables import Job
-from shared.tables.jobs import JobState
+from shared.tables.jobs import JobKind, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 DOWNLOAD_SECONDS = 3600  # how long a download URL works
+LONGEST_WAIT = 30.0  # seconds; proxies close connections that are silent for a minute
+LOOK_SECONDS = 0.15  # between two looks at a job that somebody waits for
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -57,15 +63,17 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(job_id: UUID, caller: CallerDep, session: SessionDep) -> JobDetailOut:
+async def get_job(
+    job_id: UUID,
+    caller: CallerDep,
+    session: SessionDep,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="seconds to wait for the job's end, at most")] = 0,
+) -> JobDetailOut:
     """One job: state, progress by blocks, timings by stage, and the cause if it failed."""
-    job = jobs.get(session, caller.workspace, job_id)
-    return JobDetailOut(
-        **JobOut.model_validate(job).model_dump(),
-        progress=jobs.progress(session, job),
-        stages=jobs.timings(session, job),
-        note=jobs.latest_note(session, job),
-    )
+    until = time.monotonic() + wait
+    while time.monotonic() < until and not await run_in_threadpool(jobs.has_ended, session, caller.workspace, job_id):
+        await asyncio.sleep(LOOK_SECONDS)
+    return await run_in_threadpool(_describe, session, caller.workspace, job_id)
 
 
 @router.get("/{job_id}/images")
@@ -108,3 +116,14 @@ def list_artifacts(
 def cancel_job(job_id: UUID, caller: CallerDep, session: SessionDep) -> Job:
     """End a job without its result. What is being worked on stops within a tile."""
     return jobs.cancel(session, caller.workspace, job_id)
+
+
+def _describe(session: Session, workspace_id: UUID, job_id: UUID) -> JobDetailOut:
+    job = jobs.get(session, workspace_id, job_id)
+    return JobDetailOut(
+        **JobOut.model_validate(job).model_dump(),
+        progress=progress.count(session, job),
+        stages=progress.timings(session, job),
+        summary=progress.summarise(session, job) if job.state.final and job.kind is JobKind.SEGMENT else None,
+        note=progress.latest_note(session, job),
+    )

@@ -12,9 +12,9 @@ from services.trainer.data.border_weights import weigh_borders
 from services.trainer.data.masks import Labels, find_truth, read_mask
 from shared.errors import Rejected
 from shared.imaging.normalisation import to_channels
-from shared.imaging.preparation import Preparation
+from shared.imaging.preparation import prepare
 from shared.imaging.tiling import Box, Pixels, reflect
-from shared.schemas.training import PreparationIn, TrainIn
+from shared.schemas.training import TrainIn
 from shared.slides import open_slide
 
 LARGEST_SET = 8_000_000_000  # bytes of all images, masks and border weights: they are held in memory
@@ -70,11 +70,6 @@ def load_images(files: Iterable[tuple[str, Path]], order: TrainIn) -> list[Pixel
         images.append(prepare(_resize(image, order.resize), order.preparation))
         room -= images[-1].size
     return images
-
-
-def prepare(image: Pixels, order: PreparationIn) -> Pixels:
-    """A whole image (H, W, C), equalised and inverted as ordered."""
-    return Preparation.of([image], equalise=order.equalise, invert=order.invert).apply(image)
 
 
 def _load(name: str, image_path: Path, mask_path: Path, *, order: TrainIn, room: int) -> Sample:

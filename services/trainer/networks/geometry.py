@@ -50,6 +50,11 @@ class Geometry:
         return (self.halo - self.margin) // 2 if self.valid else 0
 
     @property
+    def spoilt(self) -> int:
+        """Px next to its border that two convolutions answer wrongly: the padding's. Valid ones do not answer there."""
+        return 0 if self.valid else 2
+
+    @property
     def skip_crops(self) -> list[int]:
         """Px that the encoder's features lose on each side before they are joined on the way up, deepest first."""
         return [12 * 2**step - 8 if self.valid else 0 for step in range(self.depth)]
@@ -94,5 +99,7 @@ class Geometry:
 
 def crop(features: Tensor, margin: int) -> Tensor:
     """(N, C, H, W) to (N, C, H − 2 margin, W − 2 margin): without the `margin` px next to each border."""
-    inner = slice(margin, -margin or None)
+    if margin == 0:
+        return features  # a slice of everything would still be a node of the exported graph
+    inner = slice(margin, -margin)
     return features[:, :, inner, inner]

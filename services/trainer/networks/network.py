@@ -42,8 +42,10 @@ class Network(nn.Module, ABC):
         return image
 
     @abstractmethod
-    def segment(self, enriched: Tensor) -> list[Tensor]:
-        """Logits of every head, the answer last, each (N, planes, H − 2 margin, W − 2 margin).
+    def segment(self, enriched: Tensor, spare: int = 0) -> list[Tensor]:
+        """Logits of every head, the answer last, each (N, planes, H − 2 margin − 2 spare, W − 2 margin − 2 spare).
+
+        `spare`: px next to each border of the answer that nobody asks for. What only they depend on is not computed.
 
         Raises:
             ValueError: H or W does not suit; the text names the multiple needed.
@@ -63,8 +65,8 @@ class Network(nn.Module, ABC):
         (N, tile_channels, H, W) to (N, planes, H − 2 halo, W − 2 halo).
         """
         cut = self.geometry.cut
-        answer = self.segment(crop(enriched, cut))[-1]
-        return crop(answer, self.halo - self.margin - cut)
+        spare = max(self.halo - self.margin - cut, 0)  # less than 0 is a halo that checking will refuse
+        return self.segment(crop(enriched, cut), spare)[-1]
 
     def refuse_crop(self, side: int) -> None:
         """Raise ValueError, naming the nearest that does, unless an answer may be `side` px high and wide."""

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from services.trainer.networks.convolution_pair import ConvolutionPair
 from services.trainer.networks.decoder_level import DecoderLevel
-from services.trainer.networks.geometry import Geometry
+from services.trainer.networks.geometry import Geometry, crop
 from services.trainer.networks.layer_choice import LayerChoice
 from services.trainer.networks.network import Network
+from services.trainer.networks.trimming import Trimming, nested_inputs, trim
+from services.trainer.networks.unet import encode
 
 
 class UNetPlusPlus(Network):
@@ -49,17 +51,17 @@ class UNetPlusPlus(Network):
             nn.Conv2d(widths[0], classes, kernel_size=1) for _ in range(depth if deep_supervision else 1)
         )
 
-    def segment(self, enriched: Tensor) -> list[Tensor]:
+    def segment(self, enriched: Tensor, spare: int = 0) -> list[Tensor]:
         self.geometry.refuse_image(enriched)
-        nodes = [[features] for features in self._encode(enriched)]  # nodes[i][j] is node (i, j)
-        for column in self.columns:
-            newest = [row[-1] for row in nodes]
-            for level, node in enumerate(column.children()):
-                nodes[level].append(node(newest[level + 1], *nodes[level]))
-        if not self.deep_supervision:
-            return [self.head_of_level[0](nodes[0][-1])]
-        heads = [head(top) for head, top in zip(self.head_of_level, nodes[0][1:], strict=True)]
-        return [*heads, torch.stack(heads).mean(dim=0)]
+        depth = self.geometry.depth
+        columns = range(1, depth + 1) if self.deep_supervision else [depth]  # whose top nodes have a head
+        trimming = trim(nested_inputs(depth), {(0, column): spare for column in columns}, spoilt=self.geometry.spoilt)
+        tops = self._compute_tops(enriched, trimming)
+        heads = [
+            crop(head(tops[column]), spare - trimming.starts[0, column])
+            for head, column in zip(self.head_of_level, columns, strict=True)
+        ]
+        return [*heads, torch.stack(heads).mean(dim=0)] if self.deep_supervision else heads
 
     def to_serve(self) -> Network:
         return self if self.serve_level is None else self.pruned(self.serve_level)
@@ -83,9 +85,15 @@ class UNetPlusPlus(Network):
         some = next(self.parameters())
         return smaller.to(some.device, some.dtype).train(self.training)
 
-    def _encode(self, image: Tensor) -> list[Tensor]:
-        """Features of every level (N, widths[i], H / 2^i, W / 2^i)."""
-        levels = [self.encoder[0](image)]
-        for level in list(self.encoder)[1:]:
-            levels.append(level(self.pool(levels[-1])))
-        return levels
+    def _compute_tops(self, image: Tensor, trimming: Trimming) -> list[Tensor]:
+        """Features of the nodes (0, 0) … (0, depth), each (N, widths[0], H, W) less what is trimmed."""
+        way_down = encode(self.encoder, self.pool, image, trimming)
+        rows = [[features] for features in way_down]  # rows[i][j] is node (i, j)
+        for column, nodes in enumerate(self.columns, 1):
+            newest = [row[-1] for row in rows]
+            for level, node in enumerate(nodes.children()):
+                here = (level, column)
+                deeper = crop(newest[level + 1], trimming.between((level + 1, column - 1), here))
+                beside = [crop(row, trimming.between((level, at), here)) for at, row in enumerate(rows[level])]
+                rows[level].append(node(deeper, *beside))
+        return rows[0]

@@ -16,7 +16,7 @@ class ServedGraph(nn.Module):
         self.halo = network.halo
 
     def forward(self, image: Tensor) -> Tensor:
-        """(1, H, W, tile_channels) uint8 to (1, planes, H − 2 halo, W − 2 halo) uint8: 255 is a probability of 1."""
+        """(N, H, W, tile_channels) uint8 to (N, planes, H − 2 halo, W − 2 halo) uint8: 255 is a probability of 1."""
         return torch.round(self.scaled(image)).to(torch.uint8)
 
     def scaled(self, image: Tensor) -> Tensor:

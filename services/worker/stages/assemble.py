@@ -1,90 +1,135 @@
 """ASSEMBLE: verify that every block of an image is there, and make the mask and the overlay of it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from services.worker.context import Context
-from services.worker.stages.facts import ImageFacts, probability_map
-from services.worker.writers.mask import TILE, write_mask
-from services.worker.writers.overlay import SIDE, OverviewMask, draw_overlay
-from services.worker.writers.probability import FOLDER
-from shared.domain import artifacts
-from shared.domain.blocks import NewArtifact, Outcome
+from services.worker.lookahead import map_ahead
+from services.worker.stages.facts import ImageFacts
+from services.worker.stages.predict import make_part, part_name
+from services.worker.stages.seams import measure_seams
+from services.worker.stages.shards import Shards
+from services.worker.writers.mask import order_tiles, write_mask
+from services.worker.writers.mask_part import MaskPart
+from services.worker.writers.overlay import SIDE, OverviewGrid, draw_overlay
+from shared.domain import blocks
+from shared.domain.blocks import ImageOutcome, NewArtifact, Outcome
 from shared.execution import Work
-from shared.imaging.masks import close_strips, find_classes
+from shared.imaging.masks import close_mask, find_classes
 from shared.imaging.tiling import Box, Pixels
+from shared.schemas.jobs import SegmentParameters
+from shared.slides import Slide
 from shared.stopwatch import Stopwatch
 from shared.storage import Stored, image_key
 from shared.tables import JobImage
+from shared.tables.jobs import Stage
+
+AHEAD = 8  # blocks that are read back while one is used
 
 
 def assemble(context: Context, work: Work) -> Outcome:
     """Reads each block's object back and compares its hash with the one committed, before anyone may call it done."""
-    image = work.image
+    image, model = work.image, context.find_model(work.claim.job)
     facts, clock = ImageFacts.of(image), Stopwatch()
-    with clock.step("overview"):
-        overview = context.staging.open(image).overview(SIDE)
-    small = OverviewMask(full=(facts.height, facts.width), overview=overview.shape[:2])
-    closing = work.claim.job.spec["parameters"].get("closing", 0)  # jobs of before it was offered have none
-    foreground = 0
-
-    def strips() -> Iterator[Pixels]:
-        nonlocal foreground
-        for strip in close_strips(_in_rows_of_tiles(_classes(context, work, facts)), closing):
-            small.add(strip)
-            foreground += int(np.count_nonzero(strip))
-            yield strip
-
-    with TemporaryDirectory(dir=context.settings.cache_dir) as folder, clock.step("verify and write"):
-        path = Path(folder) / "mask.tif"
-        write_mask(path, strips(), height=facts.height, width=facts.width, mpp=facts.mpp)
-        work.check()
-        mask = context.storage.put_file(image_key(image.job_id, image.id, "mask.tif"), path)
-        png = draw_overlay(overview, small.mask)
-        overlay = context.storage.put(image_key(image.job_id, image.id, "overlay.png"), png)
-    result = {
-        "seconds": clock.seconds,
+    slide = context.staging.open(image)
+    shards = Shards(context, image, facts, model.contract)
+    with ThreadPoolExecutor(2, thread_name_prefix="assemble") as pool:
+        # The processor's cores are idle otherwise: this is the last block of its image.
+        overview = pool.submit(slide.overview, SIDE)
+        seams = pool.submit(measure_seams, context, work, facts, slide)
+        with clock.step("verify and write"):
+            mask, shown, foreground = _write_mask(context, work, _Parts(context, work, facts, shards, slide))
+        with clock.step("draw"):
+            png = draw_overlay(overview.result(), shown)
+            overlay = context.storage.put(image_key(image.job_id, image.id, "overlay.png"), png)
+        with clock.step("measure seams"):
+            measured = seams.result()
+    found = {
         "foreground_fraction": round(foreground / (facts.height * facts.width), 6),
+        "seams": measured,
+        "skipped_tiles": facts.skipped,
     }
-    return Outcome(result=result, artifacts=_artifacts(image, mask, overlay))
+    ended = ImageOutcome(image.id, result=found, artifacts=mask_artifacts(image, mask, overlay))
+    return Outcome(result={"seconds": clock.seconds, **found}, images=[ended])
 
 
-def _artifacts(image: JobImage, mask: Stored, overlay: Stored) -> list[NewArtifact]:
+def mask_artifacts(image: JobImage, mask: Stored, overlay: Stored) -> list[NewArtifact]:
+    """What a user takes home of an image besides its map."""
     return [
         NewArtifact("mask", f"{image.name}.mask.tif", "image/tiff", mask),
         NewArtifact("overlay", f"{image.name}.overlay.png", "image/png", overlay),
     ]
 
 
-def _classes(context: Context, work: Work, facts: ImageFacts) -> Iterator[Pixels]:
-    """The class of each pixel, in strips of one row of blocks (rows, width)."""
-    job, image = work.claim.job, work.image
-    probability = probability_map(context.find_model(job).contract, facts)
-    with context.sessions() as session:
-        written = artifacts.of_image(session, job.workspace_id, image, kind="probability")
-    digests = {row.key: row.sha256 for row in written}
-    for top in range(0, facts.height, facts.block_side):
+@dataclass(frozen=True)
+class _Parts:
+    """Where the parts of the mask come from: the store, or the probabilities if the mask is to be closed."""
+
+    context: Context
+    work: Work
+    facts: ImageFacts
+    shards: Shards
+    slide: Slide
+
+    def each(self) -> Iterator[tuple[Box, MaskPart]]:
+        """Every block, row by row, with its part; each block's shard is verified on the way."""
+        closing = SegmentParameters.of(self.work.claim.job.spec).closing
+        if closing:
+            for block in self.facts.blocks():
+                self.work.check()
+                yield block, self._close(block, closing)
+            return
+        digests = self._find_digests()
+        with ThreadPoolExecutor(AHEAD, thread_name_prefix="verify") as pool:
+            parts = map_ahead(pool, lambda block: self._fetch(block, digests), self.facts.blocks(), ahead=AHEAD)
+            yield from zip(self.facts.blocks(), parts, strict=True)
+
+    def _fetch(self, block: Box, digests: dict[str, str]) -> MaskPart:
+        self.work.check()
+        self.shards.verify(block)
+        name = part_name(block)
+        if name not in digests:  # nothing was predicted there, or by a worker that did not make parts yet
+            threshold = SegmentParameters.of(self.work.claim.job.spec).threshold
+            return make_part(self.slide, self.facts, block, find_classes(self.shards.read(block), threshold=threshold))
+        key = image_key(self.work.image.job_id, self.work.image.id, name)
+        return MaskPart.from_bytes(self.context.storage.get_verified(key, sha256=digests[name]))
+
+    def _find_digests(self) -> dict[str, str]:
+        """Name → sha256, of the parts that were written."""
+        with self.context.sessions() as session:
+            done = blocks.results_of_image(session, self.work.image, Stage.PREDICT)
+        return {part_name(Box(*spec["box"])): result["part"] for spec, result in done if "part" in result}
+
+    def _close(self, block: Box, radius: int) -> MaskPart:
+        """The part of a block whose classes are closed together with all around it that the closing can reach."""
+        reach, threshold = 2 * radius, SegmentParameters.of(self.work.claim.job.spec).threshold
+        around = block.grow(reach).intersect(Box(0, 0, self.facts.height, self.facts.width))
+        closed = close_mask(self.shards.read_classes(around, threshold=threshold), radius)
+        inner: Pixels = closed[block.move(-around.top, -around.left).slices()]
+        return make_part(self.slide, self.facts, block, inner)
+
+
+def _write_mask(context: Context, work: Work, parts: _Parts) -> tuple[Stored, Pixels, int]:
+    """The mask as it was stored, the classes that the overview shows, and how many pixels are foreground."""
+    facts, image = parts.facts, work.image
+    size = parts.slide.overview_size(SIDE)
+    grid, shown = OverviewGrid(full=(facts.height, facts.width), overview=size), np.zeros(size, dtype=np.uint8)
+    foreground = 0
+
+    def each() -> Iterator[tuple[Box, list[bytes]]]:
+        nonlocal foreground
+        for block, part in parts.each():
+            shown[grid.locate(block)] = part.shown
+            foreground += part.foreground
+            yield block, part.tiles
+
+    with TemporaryDirectory(dir=context.settings.cache_dir) as folder:
+        path = Path(folder) / "mask.tif"
+        write_mask(path, order_tiles(each()), height=facts.height, width=facts.width, mpp=facts.mpp)
         work.check()
-        strip = Box(top, 0, min(top + facts.block_side, facts.height), facts.width)
-        classes = np.empty((strip.height, strip.width), dtype=np.uint8)
-        for left in range(0, facts.width, facts.block_side):
-            block = Box(top, left, strip.bottom, min(left + facts.block_side, facts.width))
-            key = probability.key_of(block)
-            planes = probability.decode(block, {key: _get_verified(context, image, key, digests)})
-            classes[:, block.left : block.right] = find_classes(planes, threshold=job.spec["parameters"]["threshold"])
-        yield classes
-
-
-def _in_rows_of_tiles(strips: Iterator[Pixels]) -> Iterator[Pixels]:
-    """The same in strips as low as the mask's file takes them: closing holds several copies of what it works on."""
-    for strip in strips:
-        for top in range(0, len(strip), TILE):
-            yield strip[top : top + TILE]
-
-
-def _get_verified(context: Context, image: JobImage, key: str, digests: dict[str, str]) -> bytes:
-    place = image_key(image.job_id, image.id, f"{FOLDER}/{key}")
-    return context.storage.get_verified(place, sha256=digests[place])
+        return context.storage.put_file(image_key(image.job_id, image.id, "mask.tif"), path), shown, foreground

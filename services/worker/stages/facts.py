@@ -1,14 +1,18 @@
 """What planning found out about an image; every later block of it works by the same facts."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from services.worker.writers.probability import ProbabilityMap
-from shared.imaging.equalisation import Equalisation
-from shared.imaging.preparation import Preparation
-from shared.imaging.tiling import Box, plan_blocks
+from shared.imaging.levels import Levels
+from shared.imaging.preparation import Preparation, reference_of
+from shared.imaging.stain import Restaining, Stains
+from shared.imaging.tiling import Box, Tile, plan_blocks, plan_tiles
+from shared.imaging.tissue import decode_tiles
 from shared.schemas.contracts import TilingContract
 from shared.tables import JobImage
 
@@ -25,7 +29,15 @@ class ImageFacts(BaseModel):
     window: tuple[float, float] | None
     core: int  # side of a tile's core, px
     block_side: int  # px
-    equalisation: list[list[int]] | None = None  # (C, 256): new values for old, if the model wants it
+    tiles: int = 0  # that cover the image
+    skipped: int = 0  # of these, for want of tissue
+    redundancy: float = 0.0  # share of the pixels the engine sees that are halo, or beyond the image
+    tissue: str | None = None  # which tiles hold some, see `shared.imaging.tissue.encode_tiles`; none: all may
+    stains: Stains | None = None  # the image's own, if the model wants others and they could be told
+    levels: list[list[int]] | None = Field(  # (C, 256): new values for old, if the model wants it
+        None,
+        validation_alias=AliasChoices("levels", "equalisation"),  # the latter where an older worker planned
+    )
     theta: list[list[float]] | None = None  # (3, 3): where the image is warped to, if the model wants it
 
     @classmethod
@@ -35,13 +47,49 @@ class ImageFacts(BaseModel):
 
     def preparation(self, contract: TilingContract) -> Preparation:
         """What happens to the image's pixels before tiles of the model are cut."""
-        if self.equalisation is None:
-            return Preparation(invert=contract.invert)
-        return Preparation(Equalisation(np.array(self.equalisation, dtype=np.uint8)), contract.invert)
+        restaining, levels = None, None
+        if self.stains is not None and contract.stain is not None:
+            restaining = Restaining(self.stains, reference_of(contract.stain))
+        if self.levels is not None:
+            levels = Levels(np.array(self.levels, dtype=np.uint8))
+        return Preparation(restaining, levels, contract.invert)
+
+    def remember(self, preparation: Preparation) -> "ImageFacts":
+        """These facts with what the preparation found out about the image."""
+        stains = None if preparation.restaining is None else preparation.restaining.found
+        levels = None if preparation.levels is None else preparation.levels.table.tolist()
+        return self.model_copy(update={"stains": stains, "levels": levels})
 
     def blocks(self) -> Iterator[Box]:
-        """The regions of the predict blocks, in the order of their ordinals."""
+        """The regions that the image is worked on in, row by row; each a shard of its map."""
         return plan_blocks(self.height, self.width, side=self.block_side)
+
+    def blocks_at(self, box: Box) -> Iterator[Box]:
+        """The blocks that hold a part of a box inside the image."""
+        side = self.block_side
+        for top in range(box.top // side * side, box.bottom, side):
+            for left in range(box.left // side * side, box.right, side):
+                yield Box(top, left, min(top + side, self.height), min(left + side, self.width))
+
+    def find_tiles(self, region: Box, *, halo: int) -> list[Tile]:
+        """Those tiles of a region of whole blocks that are to be predicted."""
+        tiles = plan_tiles(region, core=self.core, halo=halo)
+        if self.tissue is None:
+            return tiles
+        return [tile for tile in tiles if self._wanted[tile.write.top // self.core, tile.write.left // self.core]]
+
+    def is_predicted(self, box: Box) -> bool:
+        """Whether every tile that holds a part of a box inside the image was wanted."""
+        if self.tissue is None:
+            return True
+        rows = slice(box.top // self.core, -(-box.bottom // self.core))
+        return bool(self._wanted[rows, box.left // self.core : -(-box.right // self.core)].all())
+
+    @cached_property
+    def _wanted(self) -> NDArray[np.bool_]:
+        """(rows, columns) of tiles."""
+        rows, columns = -(-self.height // self.core), -(-self.width // self.core)
+        return decode_tiles(self.tissue or "", rows * columns).reshape(rows, columns)
 
 
 def probability_map(contract: TilingContract, facts: ImageFacts) -> ProbabilityMap:

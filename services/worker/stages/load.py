@@ -1,18 +1,33 @@
-"""LOAD: put a new model version on the model server and see it answer as it should."""
+"""LOAD: put a new model version on the model server, see it answer as it should, and note what was measured."""
 
 from services.worker.context import Context
+from services.worker.inspection import check_contract, inspect
 from services.worker.predictor import ServedModel
 from shared.domain import models
 from shared.domain.blocks import Outcome
+from shared.domain.model_files import GRAPH
 from shared.execution import Work
+from shared.imaging.tiling import Pixels
 from shared.stopwatch import Stopwatch
+from shared.storage import model_key
 
 
 def load(context: Context, work: Work) -> Outcome:
-    """Raises Rejected if the answer is wrong: the version is then `failed` and cannot be used."""
+    """Raises Rejected if graph or answers break the contract: the version is then `failed` and cannot be used."""
     clock = Stopwatch()
     with context.sessions() as session:
         model = ServedModel.of(models.of_job(session, work.claim.job))
+    with clock.step("read the graph"):
+        key = model_key(model.model_id, model.version_id, GRAPH)
+        check_contract(context.storage.get_verified(key, sha256=model.files[GRAPH]), model.contract)
     with clock.step("load and check"):
         context.predictor.ensure_loaded(model)
-    return Outcome(result={"seconds": clock.seconds})
+
+    def predict(tile: Pixels) -> Pixels:
+        work.check()
+        answer: Pixels = context.predictor.predict(model, tile[None])[0]
+        return answer
+
+    with clock.step("measure"):
+        serving = inspect(model.contract, predict, context.predictor.describe_engine(model))
+    return Outcome(result={"seconds": clock.seconds, "serving": serving.model_dump(mode="json")})

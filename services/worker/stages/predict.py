@@ -1,4 +1,6 @@
-"""PREDICT: the pixels of a block in, its probabilities out."""
+"""PREDICT: the pixels of a block in, its probabilities out, and its part of the mask."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -7,54 +9,76 @@ from services.worker.predictor import ServedModel
 from services.worker.stages.facts import ImageFacts, probability_map
 from services.worker.stages.plan import probability_artifact
 from services.worker.stages.source import find_source
+from services.worker.writers.mask_part import MaskPart
+from services.worker.writers.overlay import SIDE, OverviewGrid
 from shared.domain.blocks import Outcome
 from shared.execution import Work
-from shared.imaging.tiling import Box, Pixels, Tile, mirror_read, plan_tiles
+from shared.imaging.masks import find_classes
+from shared.imaging.tiling import Box, Pixels, Tile, mirror_read
+from shared.schemas.jobs import SegmentParameters
+from shared.slides import Slide
 from shared.stopwatch import Stopwatch
+from shared.storage import image_key
+from shared.tables.base import Json
 
 
 def predict(context: Context, work: Work) -> Outcome:
-    """The same block always writes the same bytes under the same key, so doing it twice is harmless."""
+    """The same block always writes the same bytes under the same keys, so doing it twice is harmless."""
     image = work.image
     facts, block = ImageFacts.of(image), Box(*work.claim.block.spec["box"])
+    parameters = SegmentParameters.of(work.claim.job.spec)
     model = context.find_model(work.claim.job)
     clock = Stopwatch()
-    tiles = plan_tiles(block, core=facts.core, halo=model.contract.halo)
+    tiles = facts.find_tiles(block, halo=model.contract.halo)
     with clock.step("read"):
         slide = context.staging.open(image)
-        seen = _cover(tiles)
+        seen = _bounds([tile.read for tile in tiles])
         source = find_source(slide, facts, model.contract, check=work.check)
         pixels = mirror_read(source, seen, height=facts.height, width=facts.width)
     with clock.step("predict"):
         context.predictor.ensure_loaded(model)
-        planes = _predict_tiles(context, work, model, tiles, pixels=pixels, origin=seen)
+        planes = np.zeros((model.contract.planes, block.height, block.width), dtype=np.uint8)
+        for tile, answer in _predict_tiles(context, work, model, tiles, pixels=pixels, origin=seen):
+            place = tile.write.move(-block.top, -block.left)
+            planes[:, *place.slices()] = answer[:, : place.height, : place.width]
     work.check()  # whoever lost the block must not write over its successor's result
+    result: Json = {"tiles": len(tiles), "pixels": block.height * block.width}
     with clock.step("write"):
         key, body = probability_map(model.contract, facts).encode(block, planes)
         artifact = probability_artifact(context, image, key, body)
-    result = {"seconds": clock.seconds, "tiles": len(tiles), "pixels": block.height * block.width}
-    return Outcome(result=result, artifacts=[artifact])
+        if not parameters.closing:  # which looks across blocks, so that its mask is found in the end
+            part = make_part(slide, facts, block, find_classes(planes, threshold=parameters.threshold))
+            stored = context.storage.put(image_key(image.job_id, image.id, part_name(block)), part.to_bytes())
+            result["part"] = stored.sha256
+    return Outcome(result={"seconds": clock.seconds, **result}, artifacts=[artifact])
 
 
 def _predict_tiles(
     context: Context, work: Work, model: ServedModel, tiles: list[Tile], *, pixels: Pixels, origin: Box
-) -> Pixels:
-    """Probabilities (planes, H, W) of the block that the tiles cover. `pixels` begin at the corner of `origin`."""
+) -> Iterator[tuple[Tile, Pixels]]:
+    """Each tile with the probabilities (planes, core, core) of its core. `pixels` begin at the corner of `origin`."""
 
-    def read(tile: Tile) -> Pixels:
+    def shape(tile: Tile) -> tuple[int, ...]:
+        return 1, tile.read.height, tile.read.width, pixels.shape[2]
+
+    def fill(tile: Tile, out: Pixels) -> None:
         work.check()
-        return np.ascontiguousarray(pixels[tile.read.move(-origin.top, -origin.left).slices()])
+        out[0] = pixels[tile.read.move(-origin.top, -origin.left).slices()]
 
-    block = _bounds([tile.write for tile in tiles])
-    planes = np.empty((model.contract.planes, block.height, block.width), dtype=np.uint8)
-    for tile, answer in context.predictor.predict_each(model, tiles, read):
-        place = tile.write.move(-block.top, -block.left)
-        planes[:, *place.slices()] = answer[:, : place.height, : place.width]
-    return planes
+    views = SegmentParameters.of(work.claim.job.spec).views
+    for tile, answer in context.predictor.predict_each(model, tiles, shape, fill, views=views):
+        yield tile, answer[0]
 
 
-def _cover(tiles: list[Tile]) -> Box:
-    return _bounds([tile.read for tile in tiles])
+def part_name(block: Box) -> str:
+    """Where a block's part of the mask lies, among the results of its image."""
+    return f"mask-parts/{block.top}-{block.left}"
+
+
+def make_part(slide: Slide, facts: ImageFacts, block: Box, classes: Pixels) -> MaskPart:
+    """What the classes (H, W) of a block add to the mask."""
+    grid = OverviewGrid(full=(facts.height, facts.width), overview=slide.overview_size(SIDE))
+    return MaskPart.of(classes, block, grid)
 
 
 def _bounds(boxes: list[Box]) -> Box:

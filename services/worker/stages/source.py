@@ -6,8 +6,9 @@ import numpy as np
 
 from services.worker.predictor import Predictor, ServedModel
 from services.worker.stages.facts import ImageFacts
-from shared.imaging.equalisation import Equalisation
 from shared.imaging.normalisation import to_channels
+from shared.imaging.preparation import Preparation
+from shared.imaging.sampling import read_sample
 from shared.imaging.tiling import Box, Pixels
 from shared.imaging.warping import AreaMean, read_warped
 from shared.schemas.contracts import TilingContract
@@ -20,22 +21,26 @@ Read = Callable[[Box], Pixels]
 def look_over(slide: Slide, facts: ImageFacts, model: ServedModel, *, predictor: Predictor, check: Check) -> ImageFacts:
     """The facts with what takes the whole image to know, if the model asks for it.
 
-    The image is read piece by piece, once for its histogram and once for its overview. Raises Rejected if the model
-    finds no transform for it.
+    Only what is asked for is read: a sample for the stains, the image piece by piece once for its histogram and once
+    for its overview. Raises Rejected if the model finds no transform for it.
     """
     contract = model.contract
 
+    def read_checked(box: Box) -> Pixels:
+        check()
+        return slide.read(box)
+
     def pieces() -> Iterator[tuple[Pixels, Box]]:
         for box in slide.levels[0].pieces():
-            check()
-            yield to_channels(slide.read(box), contract.channels), box
+            yield to_channels(read_checked(box), contract.channels), box
 
-    if contract.equalise:
-        equalisation = Equalisation.of(pixels for pixels, _ in pieces())
-        facts = facts.model_copy(update={"equalisation": equalisation.table.tolist()})
+    def look() -> Pixels:
+        return read_sample(read_checked, slide.height, slide.width, file_tile=slide.levels[0].tile)
+
+    preparation = Preparation.of((pixels for pixels, _ in pieces()), contract, look=look)
+    facts = facts.remember(preparation)
     if contract.warp is None:
         return facts
-    preparation = facts.preparation(contract)
     mean = AreaMean(slide.height, slide.width, side=contract.warp.overview, channels=contract.channels)
     for pixels, box in pieces():
         mean.add(preparation.apply(pixels), box)

@@ -1,41 +1,37 @@
 """The overlay: the image, scaled to fit a screen, with the outlines of what was found."""
 
-import io
 import math
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from services.worker.writers.palette import colour_table
 from shared.imaging.masks import find_outlines
-from shared.imaging.tiling import Pixels
+from shared.imaging.tiling import Box, Pixels
 
 SIDE = 1536  # px; larger images are scaled down to it
-SMALL = 768  # px; smaller images are enlarged, so that an outline does not hide a nucleus
+SMALL = 512  # px; smaller images are enlarged, so that an outline does not hide a nucleus
 LARGEST_FACTOR = 8
 
 
-class OverviewMask:
-    """Picks from the strips of a mask the pixels that an overview of `height × width` px shows."""
+class OverviewGrid:
+    """Which pixels of an image of `full` (height, width) an overview of `overview` (height, width) px shows."""
 
     def __init__(self, *, full: tuple[int, int], overview: tuple[int, int]) -> None:
         self._rows = _centres(full[0], overview[0])
         self._columns = _centres(full[1], overview[1])
-        self._mask = np.zeros(overview, dtype=np.uint8)
-        self._top = 0
 
-    def add(self, strip: Pixels) -> None:
-        """Take the next strip of the full mask (rows, full width), from top to bottom."""
-        bottom = self._top + strip.shape[0]
-        first, last = np.searchsorted(self._rows, [self._top, bottom])
-        self._mask[first:last] = strip[self._rows[first:last] - self._top][:, self._columns]
-        self._top = bottom
+    def pick(self, classes: Pixels, place: Box) -> Pixels:
+        """Of the classes (H, W) at `place` those that the overview shows, perhaps none of them."""
+        rows, columns = self.locate(place)
+        return classes[self._rows[rows] - place.top][:, self._columns[columns] - place.left]
 
-    @property
-    def mask(self) -> Pixels:
-        """Class per pixel of the overview."""
-        return self._mask
+    def locate(self, place: Box) -> tuple[slice, slice]:
+        """Where in the overview they are shown."""
+        rows = np.searchsorted(self._rows, [place.top, place.bottom])
+        columns = np.searchsorted(self._columns, [place.left, place.right])
+        return slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
 
 
 def draw_overlay(overview: Pixels, mask: Pixels) -> bytes:
@@ -46,11 +42,11 @@ def draw_overlay(overview: Pixels, mask: Pixels) -> bytes:
     outlines = find_outlines(classes)
     if factor > 1:  # there is room for lines of two pixels
         outlines = np.maximum(outlines, find_outlines(np.where(outlines > 0, 0, classes).astype(np.uint8)))
-    drawn = outlines > 0
-    picture[drawn] = colour_table()[outlines[drawn]]
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, format="PNG", compress_level=3)  # 4 % larger, in two thirds of the time
-    return png.getvalue()
+    drawn = np.flatnonzero(outlines)
+    picture.reshape(-1, 3)[drawn] = colour_table()[outlines.ravel()[drawn]]
+    # One filter for all rows takes two thirds of the time that trying each takes; enlarged rows repeat the one above.
+    kind = imagecodecs.PNG.FILTER.UP if factor > 1 else imagecodecs.PNG.FILTER.PAETH
+    return bytes(imagecodecs.png_encode(picture, level=1, filter=kind))
 
 
 def _centres(full: int, overview: int) -> NDArray[np.intp]:

@@ -66,6 +66,14 @@ def test_waiting_asks_ever_more_rarely_until_the_job_ends(server: Server, client
     assert (sleeper.slept[0], sleeper.slept[-1]) == (0.05, 1.0)
 
 
+def test_waiting_lets_the_platform_answer_when_the_job_ends(server: Server, client: Client) -> None:
+    server.answer("GET", JOB_PATH, *[job("running")] * 10, job("succeeded"))
+    client.jobs.wait(JOB_ID, progress=False)
+    waits = [float(seen.query["wait"][0]) for seen in server.seen if "wait" in seen.query]
+    assert len(waits) == 10
+    assert max(waits) == 1.0
+
+
 @pytest.mark.parametrize("state", ["partial", "cancelled"])
 def test_a_job_that_ended_without_failing_is_returned(server: Server, client: Client, state: str) -> None:
     server.answer("GET", JOB_PATH, job(state))

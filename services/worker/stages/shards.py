@@ -1,0 +1,68 @@
+"""The probabilities of an image, read back from the store, each object compared with what was committed."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from services.worker.context import Context
+from services.worker.stages.facts import ImageFacts, probability_map
+from services.worker.writers.probability import FOLDER
+from shared.domain import artifacts
+from shared.imaging.masks import find_classes
+from shared.imaging.tiling import Box, Pixels
+from shared.schemas.contracts import TilingContract
+from shared.storage import image_key
+from shared.tables import JobImage
+
+KEPT = 12  # blocks of classes: the neighbours of one, and some to come
+
+
+class Shards:
+    """The map of an image whose blocks are done. `read_classes` is for one thread alone."""
+
+    def __init__(self, context: Context, image: JobImage, facts: ImageFacts, contract: TilingContract) -> None:
+        self._storage, self._image, self._facts, self._contract = context.storage, image, facts, contract
+        self._map = probability_map(contract, facts)
+        with context.sessions() as session:
+            written = artifacts.of_image(session, image.workspace_id, image, kind="probability")
+        self._digests = {row.key: row.sha256 for row in written}
+        self._classes: OrderedDict[Box, Pixels] = OrderedDict()
+
+    def verify(self, block: Box) -> None:
+        """Read the block's shard back. Raises Unavailable if it is another than the one committed, or gone."""
+        if self._is_predicted(block):
+            self._get(block)
+
+    def read(self, box: Box) -> Pixels:
+        """The probabilities (planes, H, W) of a box inside the image; 0 where nothing was predicted."""
+        planes = np.zeros((self._contract.planes, box.height, box.width), dtype=np.uint8)
+        for block in self._facts.blocks_at(box):
+            if self._is_predicted(block):
+                common = box.intersect(block)
+                found = self._map.decode(common, {self._map.key_of(block): self._get(block)})
+                planes[:, *common.move(-box.top, -box.left).slices()] = found
+        return planes
+
+    def read_classes(self, box: Box, *, threshold: float) -> Pixels:
+        """The classes (H, W) of a box inside the image. Blocks next to each other are decoded once."""
+        classes = np.zeros((box.height, box.width), dtype=np.uint8)
+        for block in self._facts.blocks_at(box):
+            common = box.intersect(block)
+            found = self._find_classes(block, threshold)[common.move(-block.top, -block.left).slices()]
+            classes[common.move(-box.top, -box.left).slices()] = found
+        return classes
+
+    def _find_classes(self, block: Box, threshold: float) -> Pixels:
+        if block not in self._classes:
+            self._classes[block] = find_classes(self.read(block), threshold=threshold)
+        self._classes.move_to_end(block)
+        while len(self._classes) > KEPT:
+            self._classes.popitem(last=False)
+        return self._classes[block]
+
+    def _is_predicted(self, block: Box) -> bool:
+        return bool(self._facts.find_tiles(block, halo=0))
+
+    def _get(self, block: Box) -> bytes:
+        key = image_key(self._image.job_id, self._image.id, f"{FOLDER}/{self._map.key_of(block)}")
+        return self._storage.get_verified(key, sha256=self._digests[key])

@@ -1,0 +1,64 @@
+"""What a version must show on the real model server before anybody may use it."""
+
+import json
+from typing import Any
+
+import pytest
+from overtile import Client, JobFailed
+
+from deploy.local.platform import WORKSPACE, Platform
+from services.trainer.export import Export
+from shared.database import make_engine, make_sessions
+from shared.domain import workspaces
+from shared.domain.dispatch import Dispatcher
+from shared.domain.imports import import_model
+from shared.domain.model_files import ModelFiles
+from shared.storage import Storage
+
+
+def bring(platform: Platform, name: str, files: dict[str, bytes]) -> str:
+    """Import the files as a model; returns the job that loads it."""
+    settings = platform.load_settings()
+    engine = make_engine(settings)
+    with make_sessions(engine)() as session:
+        workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, files)
+        version = import_model(session, Storage(settings), Dispatcher.from_settings(settings), workspace.id, package)
+    engine.dispose()
+    return str(version.job_id)
+
+
+def boast(export: Export, **changes: Any) -> dict[str, bytes]:
+    """The files of an export whose contract says something else."""
+    contract = {**json.loads(export.files["contract.json"]), **changes}
+    return {**export.files, "contract.json": json.dumps(contract).encode(), "card.json": b"{}"}
+
+
+def test_a_version_shows_its_engine_and_what_was_measured(client: Client, model: str) -> None:
+    version = client.models.get(model).versions[0]
+    serving = version.serving
+    assert version.state == "ready"
+    assert serving is not None
+    assert serving["engine"]["device"] == "CPU"
+    assert serving["engine"]["precision"] in ("bf16", "f32")
+    assert serving["seam"] <= 1
+    assert serving["beyond_halo"] <= 1
+    assert serving["mean_difference"] < 1
+    assert serving["mean_difference"] <= serving["largest_difference"] <= 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"halo": 64, "reach": None}, "a halo of 64 px"),
+        ({"exactness": "tolerant", "bound": 1, "grid": 1}, "on a grid of 1 px"),
+    ],
+)
+def test_an_import_that_promises_more_than_its_graph_holds_fails_with_the_mend(
+    client: Client, platform: Platform, small_export: Export, changes: dict[str, Any], told: str
+) -> None:
+    name = f"boastful-{len(told)}"
+    job = bring(platform, name, boast(small_export, **changes))
+    with pytest.raises(JobFailed, match=f"{told}.*export the model anew"):
+        client.jobs.wait(job, progress=False, timeout=120)
+    (version,) = client.models.get(name).versions
+    assert (version.state, version.serving) == ("failed", None)
