@@ -18,7 +18,7 @@ from services.trainer.serving.checks import answer_of, check_engine, check_local
 from services.trainer.serving.exactness import find_promise
 from services.trainer.serving.served_graph import ServedGraph, ServedLocaliser
 from shared.imaging.probes import known_question
-from shared.schemas.contracts import Activation, KnownAnswer, TilingContract, WarpContract
+from shared.schemas.contracts import BATCHES, Activation, KnownAnswer, TilingContract, WarpContract
 from shared.schemas.preparation import StainContract
 
 CORES = [128, 256, 384, 512, 768, 1024, 1536, 2048]  # px; multiples of every grid up to 128
@@ -152,6 +152,7 @@ def _contract(served: ServedGraph, graph: bytes, classes: Sequence[str], serving
         grid=network.grid,
         cores=CORES,
         normalisation=NORMALISATION,
+        protocol=BATCHES,
         warp=_warp_contract(network),
         known_answer=_known_answer(served),
         **asdict(promise),

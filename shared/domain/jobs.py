@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.domain import datasets, models, pages, stages
 from shared.domain.dispatch import Dispatcher
 from shared.errors import Conflict, Invalid, NotFound
+from shared.schemas.contracts import BATCHES
 from shared.schemas.jobs import SegmentIn, SegmentParameters
 from shared.schemas.training import TrainIn
 from shared.storage import upload_key
@@ -170,11 +171,17 @@ def _describe(session: Session, workspace_id: UUID, order: Order) -> Json:
 def _segment_spec(session: Session, workspace_id: UUID, order: SegmentIn) -> Json:
     model, version = models.resolve(session, workspace_id, order.model)
     recommended = version.contract.get("threshold") or USUAL_THRESHOLD
+    views = VIEWS[order.test_time_augmentation]
+    if views > 1 and version.contract.get("protocol", 1) < BATCHES:
+        raise Conflict(
+            f"model {model.name}@{version.number} was exported before test-time augmentation: export it anew, or leave "
+            "test_time_augmentation out"
+        )
     return {
         "parameters": SegmentParameters(
             threshold=recommended if order.threshold is None else order.threshold,
             closing=version.contract.get("closing") or 0,
-            views=VIEWS[order.test_time_augmentation],
+            views=views,
             empty_tiles=order.empty_tiles,
         ).model_dump(),
         "model": {

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.schemas.preparation import Percentiles, StainContract, check_levels, check_stain
 
+BATCHES = 2  # the protocol from which on a request carries any number of tiles
+
 
 class Exactness(StrEnum):
     """How a tiled result relates to the whole-image result."""
@@ -105,6 +107,14 @@ class Tiling(BaseModel):
     warp: WarpContract | None = Field(None, description="what a tile carries besides the image, if anything")
     threshold: float = Field(0.5, gt=0, lt=1, description="recommended probability from which a pixel is foreground")
     closing: int = Field(0, ge=0, description="recommended radius of the closing of the mask, px; 0: none")
+    protocol: int = Field(
+        1, ge=1, description="what the served model understands. 1: a tile a request; 2: several, and views of them"
+    )
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether one request may carry several tiles, and ask for views of them. Models of before cannot."""
+        return self.protocol >= BATCHES
 
     @property
     def tile_channels(self) -> int:

@@ -205,6 +205,16 @@ def test_the_threshold_is_the_one_that_the_version_recommends(
     assert segment(client, images, threshold=0.6)["parameters"] == {"threshold": 0.6, "closing": 2, **usual}
 
 
+def test_a_model_of_before_augmentation_is_not_asked_for_it(
+    client: TestClient, session: Session, version: ModelVersion, images: DatasetVersion
+) -> None:
+    order = {"kind": "segment", "dataset_version": str(images.id), "model": "nuclei", "test_time_augmentation": "all"}
+    refused = client.post("/v1/jobs", json=order)
+    assert (refused.status_code, "export it anew" in refused.json()["detail"]) == (409, True)
+    add_next(session, version, contract={**CONTRACT.model_dump(mode="json"), "protocol": 2})
+    assert client.post("/v1/jobs", json=order).json()["spec"]["parameters"]["views"] == 8
+
+
 def test_a_training_starts_from_the_version_there_was_when_it_was_ordered(
     client: TestClient, session: Session, workspace: Workspace, version: ModelVersion
 ) -> None:

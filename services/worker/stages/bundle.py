@@ -59,7 +59,8 @@ def bundle(context: Context, work: Work) -> Outcome:
     with clock.step("predict"), ThreadPoolExecutor(THREADS, "read") as reading, ThreadPoolExecutor(THREADS) as writing:
         context.predictor.ensure_loaded(model)
         read = map_ahead(reading, lambda image: _read(context, work, model, image), images, ahead=AHEAD)
-        batches = _make_batches(_keep(read, ended), context.settings.batch_pixels)
+        batch_pixels = context.settings.batch_pixels if model.contract.takes_batches else 0
+        batches = make_batches(_keep(read, ended), batch_pixels)
         answers = context.predictor.predict_each(model, batches, lambda batch: batch.shape, Batch.fill, views=views)
         pairs = (pair for batch, answer in answers for pair in zip(batch.images, answer, strict=False))
         for outcome in map_ahead(writing, lambda pair: write_small(context, job, model, *pair), pairs, ahead=AHEAD):
@@ -97,7 +98,7 @@ def _keep(read: Iterable[Read], ended: list[ImageOutcome]) -> Iterator[SmallImag
             ended.append(found)
 
 
-def _make_batches(images: Iterable[SmallImage], batch_pixels: int) -> Iterator[Batch]:
+def make_batches(images: Iterable[SmallImage], batch_pixels: int) -> Iterator[Batch]:
     """As they come, a batch of each size of tile; what is left makes batches that are not full."""
     waiting: dict[int, list[SmallImage]] = defaultdict(list)
     for image in images:

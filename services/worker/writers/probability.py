@@ -6,6 +6,7 @@ Encoding happens in memory: the store only ever sees whole objects under fixed k
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,12 @@ class ProbabilityMap:
 
     def describe(self) -> dict[str, bytes]:
         """The metadata objects by relative key; they make the shards an OME-Zarr."""
-        content: dict[str, Buffer] = {}
-        self._create(content)
-        return {key: value.to_bytes() for key, value in content.items()}
+        return dict(_describe(self))
 
     def encode(self, place: Box, planes: Pixels) -> tuple[str, bytes]:
         """Relative key and bytes of the shard at `place` (one block), from its probabilities (planes, H, W)."""
         content: dict[str, Buffer] = {}
-        array = self._create(content)
+        array = _create(self, content)
         metadata = set(content)
         array[:, *place.slices()] = planes
         (key,) = set(content) - metadata
@@ -56,7 +55,7 @@ class ProbabilityMap:
         if missing:
             raise KeyError(f"{place} lies in shards that were not given: {sorted(missing)}")
         content: dict[str, Buffer] = {}
-        array = self._create(content)
+        array = _create(self, content)
         from_bytes = default_buffer_prototype().buffer.from_bytes
         content.update((key, from_bytes(body)) for key, body in shards.items())
         return np.asarray(array[:, *place.slices()], dtype=np.uint8)
@@ -71,18 +70,30 @@ class ProbabilityMap:
             for left in range(place.left // self.side * self.side, place.right, self.side):
                 yield Box(top, left, top + self.side, left + self.side)
 
-    def _create(self, content: dict[str, Buffer]) -> Any:
-        group = zarr.create_group(MemoryStore(content), zarr_format=3, attributes=_ngff(self.classes, self.mpp))
-        return group.create_array(
-            LEVEL,
-            shape=(len(self.classes), self.height, self.width),
-            chunks=(1, CHUNK, CHUNK),
-            shards=(len(self.classes), self.side, self.side),
-            dtype="uint8",
-            compressors=ZstdCodec(level=3),
-            dimension_names=["c", "y", "x"],
-            config={"write_empty_chunks": True},  # every shard must be there to be counted and verified
-        )
+
+def _create(probability: ProbabilityMap, content: dict[str, Buffer]) -> Any:
+    """The array, in a store of its own that `content` is."""
+    group = zarr.create_group(
+        MemoryStore(content), zarr_format=3, attributes=_ngff(probability.classes, probability.mpp)
+    )
+    return group.create_array(
+        LEVEL,
+        shape=(len(probability.classes), probability.height, probability.width),
+        chunks=(1, CHUNK, CHUNK),
+        shards=(len(probability.classes), probability.side, probability.side),
+        dtype="uint8",
+        compressors=ZstdCodec(level=3),
+        dimension_names=["c", "y", "x"],
+        config={"write_empty_chunks": True},  # every shard must be there to be counted and verified
+    )
+
+
+@lru_cache(maxsize=256)
+def _describe(probability: ProbabilityMap) -> dict[str, bytes]:
+    """Of thousands of crops most have the size of one before."""
+    content: dict[str, Buffer] = {}
+    _create(probability, content)
+    return {key: value.to_bytes() for key, value in content.items()}
 
 
 def _ngff(classes: tuple[str, ...], mpp: float | None) -> dict[str, Any]:
