@@ -75,7 +75,7 @@ def measure(network: UNet, export: Export, source: Pixels, options: argparse.Nam
 
     def segment(size: int, number: int) -> Run:
         picture = take_picture(source, size, number)
-        return host.segment(save_picture(picture, folder / str(number), options.format))
+        return host.segment(save_picture(picture, folder / str(number), options.format), empty_tiles="predict")
 
     rounds: list[Round] = []
     with run_platform(folder / "platform", dict(options.setting)) as host:

@@ -9,7 +9,7 @@ from overtile.progress import Meter
 from overtile.shapes import JobDetail
 
 FIRST_PAUSE = 0.05  # seconds: a small job is over at once
-LONGEST_PAUSE = 1.0  # seconds
+LONGEST_PAUSE = 2.0  # seconds: how often a progress bar moves
 GROWTH = 1.5
 OUTAGE = 60.0  # seconds the API may be away: jobs survive its restart, so waiting for one should too
 

@@ -1,7 +1,8 @@
 """The API put together: `uvicorn --factory services.api.app:create_app`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from services.api import errors
 from services.api.dependencies import Ports
+from services.api.endings import Endings
 from services.api.errors import Problem
 from services.api.routes import datasets, health, jobs, models, recipes
 from services.api.settings import ApiSettings
@@ -60,8 +62,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         storage=Storage(settings),
         queue=queue,
         dispatcher=Dispatcher.from_settings(settings),
+        endings=(endings := Endings(engine)),
     )
+    listening = asyncio.create_task(endings.listen())
     yield
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
     queue.close()
     engine.dispose()
 

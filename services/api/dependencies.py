@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from services.api.endings import Endings
 from shared.database import Sessions
 from shared.domain import workspaces
 from shared.domain.dispatch import Dispatcher
@@ -29,6 +30,7 @@ class Ports:
     storage: Storage
     queue: Queue
     dispatcher: Dispatcher
+    endings: Endings
 
 
 @dataclass(frozen=True)
@@ -73,5 +75,10 @@ def _dispatcher(ports: PortsDep) -> Dispatcher:
     return ports.dispatcher
 
 
+def _endings(ports: PortsDep) -> Endings:
+    return ports.endings
+
+
+EndingsDep = Annotated[Endings, Depends(_endings)]
 StorageDep = Annotated[Storage, Depends(_storage)]
 DispatcherDep = Annotated[Dispatcher, Depends(_dispatcher)]

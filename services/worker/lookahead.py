@@ -1,7 +1,7 @@
 """Doing the next things while the present one is used, a bounded number ahead."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 def map_ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`function` of each item, in their order, computed in `pool` while the caller uses those before.
 
     At most `ahead` results wait or are being made besides the one in use. An error is raised in its place; then, or if

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
@@ -104,7 +104,7 @@ class Predictor:
         shape: Callable[[Item], Shape],
         fill: Callable[[Item, Pixels], None],
         views: int = 1,
-    ) -> Iterator[tuple[Item, Pixels]]:
+    ) -> Generator[tuple[Item, Pixels], None, None]:
         """Predict what `fill` makes of each item; yields (item, answer) in the order of the items.
 
         `fill(item, out)` writes the tiles into `out`, uint8 of `shape(item)` (N, H, W, tile channels), in the caller's

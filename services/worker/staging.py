@@ -4,19 +4,21 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from shared.errors import NotFound, Rejected
 from shared.imaging.normalisation import Window
-from shared.slides import Slide, open_slide
+from shared.slides import Limits, Slide, open_slide
 from shared.storage import Storage
 from shared.tables import JobImage
 
 OPEN_SLIDES = 4  # kept open per process: the blocks of a slide come one after the other
+ABANDONED_SECONDS = 3600  # since something was last written to a file on its way
 LOCKS = 64  # more than threads, so that two images hardly ever share one
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}$")
 
@@ -33,6 +35,9 @@ class Staging:
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         for made in (self._images, self._parts):
             made.mkdir(parents=True, exist_ok=True)
+        for modified, _, part in _stats(self._parts):
+            if modified < time.time() - ABANDONED_SECONDS:  # by a process that was killed
+                part.unlink(missing_ok=True)
 
     def open(self, image: JobImage) -> Slide:
         """The image, open. Raises Rejected if its bytes are not those that were announced, or are no image.
@@ -41,8 +46,10 @@ class Staging:
         """
         path = self._images / _file_name(image)
         with self._lock_of(path):  # one fetches an image, while others may fetch or read other ones
-            slide = self._open.get(path) or self._open_staged(image, path)
-            path.touch()  # wanted now: not the next to be removed
+            slide = self._open.get(path) if path.exists() else None  # another process may have removed it
+            slide = slide or self._open_staged(image, path)
+            with suppress(FileNotFoundError):
+                os.utime(path)  # wanted now: not the next to be removed
             with self._lock:
                 self._open[path] = slide
                 self._open.move_to_end(path)
@@ -51,15 +58,15 @@ class Staging:
             return slide
 
     @contextmanager
-    def borrow(self, image: JobImage) -> Iterator[Slide]:
+    def borrow(self, image: JobImage, *, limits: Limits) -> Iterator[Slide]:
         """The image, open within the `with` and forgotten afterwards: for small ones, that are looked at once.
 
-        Raises as `open` does.
+        Raises as `open` does, and TooLarge for one beyond the limits, before it is decoded.
         """
         path = self._parts / f"{uuid4().hex}{_suffix(image)}"
         try:
             self._fetch(image, path)
-            with open_slide(path, name=image.name) as slide:
+            with open_slide(path, name=image.name, limits=limits) as slide:
                 yield slide
         finally:
             path.unlink(missing_ok=True)
@@ -95,7 +102,7 @@ class Staging:
         """Remove the images that were not wanted for the longest time, but none that is open: some readers reopen."""
         with self._lock:
             kept = set(self._open)
-        files = sorted((stat.st_mtime, stat.st_size, path) for path, stat in _stats(self._images))
+        files = sorted(_stats(self._images))
         size = sum(taken for _, taken, _ in files)
         for _, taken, path in files:
             if size + needed <= self._limit:
@@ -118,11 +125,13 @@ def _suffix(image: JobImage) -> str:
     return found.group() if found else ""
 
 
-def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
+def _stats(folder: Path) -> list[tuple[float, int, Path]]:
+    """When each file was last wanted or written, its size in bytes, and the file."""
     stats = []
     for path in folder.iterdir():
         try:
-            stats.append((path, path.stat()))
+            stat = path.stat()
         except FileNotFoundError:  # another process was faster
             continue
+        stats.append((stat.st_mtime, stat.st_size, path))
     return stats

@@ -28,10 +28,14 @@ USUAL_THRESHOLD = 0.5  # where the model version recommends none
 # How often each tile is predicted, by the augmentation that was asked for.
 VIEWS: dict[str, Literal[1, 4, 8]] = {"none": 1, "flips": 4, "all": 8}
 
+# Fields that orders did not have at first, and what they meant without.
+ADDED_LATER: Json = {"test_time_augmentation": "none", "empty_tiles": "auto", "stretch": None, "stain": None}
+
 SMALL_BYTES = 4 * 2**20  # files up to this size are taken for small images, and go in bundles; who opens them will see
-BUNDLE_IMAGES = 256  # in a bundle, at most: some seconds of work
+BUNDLE_IMAGES = 256  # in a bundle, at most
+BUNDLE_BYTES = 32 * 2**20  # the same; together, some seconds of work
 LEAST_BUNDLE = 16  # fewer are not worth sharing between workers
-BUNDLES = 8  # that a job is cut into at least, if it has the images: there may be as many workers
+BUNDLES = 8  # that a job of many images is cut into at least: there may be as many workers
 
 
 def submit(session: Session, dispatcher: Dispatcher, workspace_id: UUID, order: Order, *, key: str) -> Job:
@@ -87,9 +91,10 @@ def list_images(
 
 def find_images(session: Session, job: Job, ordinals: Sequence[int]) -> Sequence[JobImage]:
     """Those of the job's images that are still to be worked on, in their order."""
-    wanted = select(JobImage).where(JobImage.job_id == job.id, JobImage.state == ImageState.PENDING)
+    wanted = select(JobImage).where(JobImage.workspace_id == job.workspace_id, JobImage.job_id == job.id)
+    wanted = wanted.where(JobImage.state == ImageState.PENDING, JobImage.ordinal.in_(ordinals))
     with session.begin():
-        return session.scalars(wanted.where(JobImage.ordinal.in_(ordinals)).order_by(JobImage.ordinal)).all()
+        return session.scalars(wanted.order_by(JobImage.ordinal)).all()
 
 
 def cancel(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
@@ -236,17 +241,26 @@ def _add_images(session: Session, job: Job, version: DatasetVersion, files: Sequ
     ]
     session.add_all(rows)
     session.flush()
-    small = [row.ordinal for row in rows if row.bytes <= SMALL_BYTES]
-    for number, bundle in enumerate(_cut_bundles(small)):
+    small = [row for row in rows if row.bytes <= SMALL_BYTES]
+    for number, bundle in enumerate(cut_bundles(small, views=job.spec["parameters"]["views"])):
         stages.add_block(session, job, None, Stage.BUNDLE, ordinal=number, spec={"images": bundle})
     for row in rows:
         if row.bytes > SMALL_BYTES:
             stages.add_block(session, job, row, Stage.PLAN)
 
 
-def _cut_bundles(ordinals: Sequence[int]) -> list[Sequence[int]]:
-    size = min(max(-(-len(ordinals) // BUNDLES), LEAST_BUNDLE), BUNDLE_IMAGES)
-    return [ordinals[first : first + size] for first in range(0, len(ordinals), size)]
+def cut_bundles(images: Sequence[JobImage], *, views: int) -> list[list[int]]:
+    """The ordinals of each bundle."""
+    most = min(max(-(-len(images) // BUNDLES), LEAST_BUNDLE), BUNDLE_IMAGES // views)
+    bundles: list[list[int]] = []
+    taken = 0
+    for image in images:
+        if not bundles or len(bundles[-1]) == most or taken + image.bytes > BUNDLE_BYTES:
+            bundles.append([])
+            taken = 0
+        bundles[-1].append(image.ordinal)
+        taken += image.bytes
+    return bundles
 
 
 def _check_trainable(version: DatasetVersion) -> None:
@@ -258,4 +272,15 @@ def _check_trainable(version: DatasetVersion) -> None:
 
 
 def _digest(order: Order) -> str:
-    return hashlib.sha256(json.dumps(order.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(_without_later(order.model_dump(mode="json")), sort_keys=True).encode()
+    ).hexdigest()
+
+
+def _without_later(value: Json) -> Json:
+    """What an order was before fields were added to it, unless they say something else than it meant then.
+
+    So that an order repeated under its key after an upgrade is still the same one.
+    """
+    kept = {name: part for name, part in value.items() if name not in ADDED_LATER or part != ADDED_LATER[name]}
+    return {name: _without_later(part) if isinstance(part, dict) else part for name, part in kept.items()}

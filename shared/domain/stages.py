@@ -16,6 +16,7 @@ from shared.tables.base import Json
 from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobState, Stage
 from shared.tables.models import ModelState
 
+ENDED = "overtile_job_ended"  # the channel on which PostgreSQL tells the ids of jobs that have ended
 FOLLOWER = {Stage.PREDICT: Stage.ASSEMBLE, Stage.TRAIN: Stage.LOAD}  # PLAN names its followers itself
 
 
@@ -67,7 +68,7 @@ def settle_cancelled(session: Session, job: Job) -> None:
         .where(JobImage.job_id == job.id, JobImage.state == ImageState.PENDING)
         .values(state=ImageState.CANCELLED)
     )
-    _finish(job, JobState.CANCELLED, None)
+    _finish(session, job, JobState.CANCELLED, None)
 
 
 def cancel_pending(session: Session, job: Job, image: JobImage | None = None) -> None:
@@ -112,20 +113,19 @@ def _mark_model(session: Session, job: Job, block: Block) -> None:
 
 def _close(session: Session, job: Job, block: Block) -> None:
     if block.state is BlockState.FAILED:  # results may be there, but nobody vouches for them
-        _finish(job, JobState.FAILED, block.error)
+        _finish(session, job, JobState.FAILED, block.error)
         return
     count = select(JobImage.state, func.count()).where(JobImage.job_id == job.id).group_by(JobImage.state)
     images = dict(session.execute(count).all())
     failed, done = images.get(ImageState.FAILED, 0), images.get(ImageState.DONE, 0)
     cause = _first_cause(session, job)
     if cause is None:
-        _finish(job, JobState.SUCCEEDED, None)
+        _finish(session, job, JobState.SUCCEEDED, None)
     elif done:
-        _finish(
-            job, JobState.PARTIAL, {**cause, "detail": f"{failed} of {failed + done} images failed; {cause['detail']}"}
-        )
+        detail = f"{failed} of {failed + done} images failed; {cause['detail']}"
+        _finish(session, job, JobState.PARTIAL, {**cause, "detail": detail})
     else:
-        _finish(job, JobState.FAILED, cause)
+        _finish(session, job, JobState.FAILED, cause)
 
 
 def _first_cause(session: Session, job: Job) -> Json | None:
@@ -146,5 +146,6 @@ def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool
     return session.scalar(open_block.limit(1)) is not None
 
 
-def _finish(job: Job, state: JobState, error: Json | None) -> None:
+def _finish(session: Session, job: Job, state: JobState, error: Json | None) -> None:
     job.state, job.error, job.finished_at = state, error, func.now()
+    session.execute(select(func.pg_notify(ENDED, str(job.id))))  # told to who listens when this is committed

@@ -1,14 +1,12 @@
 """From probabilities to a mask: which class each pixel belongs to."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from shared.imaging.tiling import Pixels
+from shared.imaging.tiling import Box, Pixels
 
 LEVELS = 255  # uint8 probabilities are p × 255, rounded
 
@@ -54,44 +52,17 @@ def close_mask(classes: Pixels, radius: int) -> Pixels:
     return np.ascontiguousarray(closed[margin:-margin, margin:-margin])
 
 
-def close_strips(strips: Iterable[Pixels], radius: int) -> Iterator[Pixels]:
-    """As `close_mask`, of an image that comes in strips (rows, W) from top to bottom; gives strips of the same heights.
+def close_box(read: Callable[[Box], Pixels], box: Box, radius: int, *, height: int, width: int) -> Pixels:
+    """The box of the whole mask of `height × width` px, as `close_mask` closes it, without holding the whole.
 
-    A strip is closed together with as many rows above and below it as the disc can reach, however many strips these
-    are of.
+    `read` gives the classes (H, W) of a box inside the image; as much around is asked for as the disc can reach.
     """
-    if radius == 0:
-        yield from strips
-        return
-    reach = 2 * radius
-    above: Pixels | None = None
-    waiting: deque[Pixels] = deque()
-    for strip in strips:
-        waiting.append(strip)
-        while sum(len(later) for later in islice(waiting, 1, None)) >= reach:
-            yield _close_first(above, waiting, radius)
-            above = _last_rows(above, waiting.popleft(), reach)
-    while waiting:
-        yield _close_first(above, waiting, radius)
-        above = _last_rows(above, waiting.popleft(), reach)
+    around = box.grow(2 * radius).intersect(Box(0, 0, height, width))
+    closed = close_mask(read(around), radius)
+    return closed[box.move(-around.top, -around.left).slices()]
 
 
 def disc(radius: int) -> NDArray[np.bool_]:
     """(2 radius + 1)² pixels, true up to `radius` px from the middle."""
     steps = np.arange(-radius, radius + 1)
     return np.hypot(steps[:, None], steps) <= radius
-
-
-def _close_first(above: Pixels | None, strips: Iterable[Pixels], radius: int) -> Pixels:
-    """The first of the strips, closed as part of what lies `above` it and the others below."""
-    first, *below = strips
-    reached = np.concatenate([first, *below])[: len(first) + 2 * radius]
-    if above is None:
-        return close_mask(reached, radius)[: len(first)]
-    return close_mask(np.concatenate([above, reached]), radius)[len(above) :][: len(first)]
-
-
-def _last_rows(above: Pixels | None, strip: Pixels, rows: int) -> Pixels:
-    """What lies above the next strip, as far as it matters."""
-    joined = strip if above is None else np.concatenate([above, strip[-rows:]])
-    return joined[-rows:]

@@ -50,15 +50,6 @@ class Tissue:
 
     mask: Mask
 
-    @property
-    def share(self) -> float:
-        """How much of the picture it is, 0 … 1."""
-        return float(self.mask.mean())
-
-    def touches(self, box: Box, height: int, width: int) -> bool:
-        """Whether something may be in `box`, of the image of `height × width` px that the overview shows."""
-        return bool(tiles_with_tissue(self, [box], height, width)[0])
-
     @cached_property
     def sums(self) -> NDArray[np.int64]:
         """(h + 1, w + 1): how many pixels above and left of each corner are true (a summed-area table)."""

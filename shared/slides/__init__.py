@@ -5,6 +5,6 @@ never meets pixels it was not trained on.
 """
 
 from shared.slides.opening import open_slide
-from shared.slides.slide import Limits, Slide
+from shared.slides.slide import Limits, Slide, TooLarge
 
-__all__ = ["Limits", "Slide", "open_slide"]
+__all__ = ["Limits", "Slide", "TooLarge", "open_slide"]

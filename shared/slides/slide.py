@@ -3,7 +3,7 @@
 import errno
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -28,6 +28,10 @@ def reraise_if_passing(error: Exception) -> None:
         raise error
 
 
+class TooLarge(Rejected):
+    """The image is beyond the limits; its header says so, nothing of it was decoded."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Sizes above which an image is refused, before memory is taken for it."""
@@ -37,18 +41,18 @@ class Limits:
     side: int = 10_000_000
 
     def check(self, name: str, *, height: int, width: int) -> None:
-        """Raise Rejected if the image is empty or beyond all bounds."""
+        """Raise Rejected if the image is empty, TooLarge if it is beyond all bounds."""
         if height < 1 or width < 1:
             raise Rejected(f"{name}: the image has no pixels ({width} × {height}); export it again")
         if height * width > self.pixels or max(height, width) > self.side:
-            raise Rejected(
+            raise TooLarge(
                 f"{name}: {width} × {height} px is beyond what is taken; the header may be damaged: export it again"
             )
 
     def check_decoded(self, name: str, *, size: int, mend: str) -> None:
-        """Raise Rejected if `size` bytes would have to be held at once."""
+        """Raise TooLarge if `size` bytes would have to be held at once."""
         if size > self.decoded_bytes:
-            raise Rejected(
+            raise TooLarge(
                 f"{name}: {size / 1e9:.1f} GB would be decoded in one piece, "
                 f"{self.decoded_bytes / 1e9:.1f} GB is the limit; {mend}"
             )
@@ -109,11 +113,16 @@ class Slide(ABC):
             raise ValueError(f"{box} leaves the image of {self.width} × {self.height} px; mirror it first")
         return np.require(self._read(box, 0), requirements=("C", "W"))
 
-    def overview(self, side: int) -> Pixels:
-        """The whole image (h, w, 3), averaged down until neither side exceeds `side` px; small images as they are."""
+    def overview(self, side: int, check: Callable[[], None] | None = None) -> Pixels:
+        """The whole image (h, w, 3), averaged down until neither side exceeds `side` px; small images as they are.
+
+        `check` is called now and then, and may raise to break it off.
+        """
         index, factor = self._reduce(side)
         picture = np.empty((*self.overview_size(side), 3), dtype=np.uint8)
         for piece in self.levels[index].pieces(factor):
+            if check is not None:
+                check()
             small = np.asarray(Image.fromarray(np.ascontiguousarray(self._read(piece, index))).reduce(factor))
             top, left = piece.top // factor, piece.left // factor
             picture[top : top + small.shape[0], left : left + small.shape[1]] = small

@@ -105,7 +105,8 @@ class JobImage(Owned, Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[ImageState] = mapped_column(state_column(ImageState), default=ImageState.PENDING)
     facts: Mapped[Json] = mapped_column(default=dict)  # what planning found: size, core, intensity window
-    result: Mapped[Json] = mapped_column(default=dict)  # what was found in it: foreground, seams, tiles skipped
+    # What was found in it: foreground, seams, tiles skipped.
+    result: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     error: Mapped[Json | None]
 
 

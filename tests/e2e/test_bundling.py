@@ -9,9 +9,14 @@ from overtile import Client
 from overtile.shapes import Job
 from PIL import Image
 
+from deploy.local.platform import Platform
+from services.trainer.export import Export
 from services.trainer.networks import UNet
+from shared.imaging.normalisation import find_window
+from shared.imaging.preparation import prepare
 from shared.imaging.tiling import Pixels
-from tests.e2e.test_segmenting import answer_whole, digests, read_map, segment
+from shared.schemas.preparation import PreparationIn
+from tests.e2e.test_segmenting import answer_whole, ask_for, bring, digests, read_map, segment
 
 SIZES = [(256, 256), (200, 256), (97, 130), (300, 280), (256, 255), (1, 40), (512, 512)]
 
@@ -52,6 +57,25 @@ def test_every_image_of_a_bundle_gets_the_answer_it_would_get_alone(
         np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{name}.mask.tif"), got >= 127.5)
         with Image.open(tmp_path / f"{name}.overlay.png") as overlay:
             assert max(overlay.size) >= 256
+
+
+def test_a_crop_is_prepared_as_a_whole_image_is(
+    platform: Platform, client: Client, small_export: Export, small_network: UNet, tmp_path: Path
+) -> None:
+    """16 bits, to their window; then stretched between percentiles; then inverted."""
+    bring(platform, "stretching", ask_for(small_export.files, stretch=[2, 95], invert=True))
+    deep = draw(210, 190, 3).astype(np.uint16) * 11 + 300
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, deep, photometric="rgb")
+    job = segment(client, [path], "stretching", name="deep")
+    client.jobs.download(job, to=tmp_path, kinds=["probability"], progress=False)
+    assert stages_of(client, job) == {"bundle", "close"}
+    seen = find_window([deep]).apply(deep)
+    image = prepare(seen, PreparationIn(stretch=(2, 95), invert=True))
+    got = read_map(tmp_path / "deep.tif.probability.zarr")[0]
+    whole = answer_whole(small_network, image, small_network.halo, small_network.grid)
+    assert np.abs(got - 255 * whole).max() <= 1
+    assert np.abs(got - 255 * answer_whole(small_network, seen, small_network.halo, small_network.grid)).mean() > 3
 
 
 def test_the_same_crop_gets_the_same_bytes_whatever_shares_its_bundle(client: Client, model: str, folder: Path) -> None:

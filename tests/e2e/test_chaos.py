@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from overtile import Client
 from overtile.shapes import DatasetVersion, Job
+from PIL import Image
 from sqlalchemy import Engine, text
 
 from deploy.local.platform import Platform
@@ -18,6 +20,7 @@ from tests.conftest import IMPATIENT
 from tests.e2e.conftest import Register
 
 KILLS = 12
+CROPS = 160
 WORKERS = ("worker-1", "worker-2")
 # Small blocks, so that there are many; more tries than a block can be unlucky.
 SETTINGS = {**IMPATIENT, "OVERTILE_BLOCK_SIDE": "512", "OVERTILE_BLOCK_ATTEMPTS": "20", "OVERTILE_LEASE_SECONDS": "3"}
@@ -98,6 +101,29 @@ def test_workers_killed_at_random_lose_nothing_and_do_nothing_twice(
     assert objects(client, job) == undisturbed
     assert_committed_once(engine, job)
     assert_store_holds(fragile, engine, job)
+
+
+def test_bundles_of_killed_workers_are_done_again_and_give_the_same_bytes(
+    fragile: Platform, client: Client, engine: Engine, model: str, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(CROPS):
+        Image.fromarray(draw.integers(0, 256, (200, 180, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    crops = client.datasets.upload(tmp_path, name="crops", progress=False)
+    calm = client.jobs.submit(kind="segment", dataset_version=crops, model=model)
+    calm = client.jobs.wait(calm, progress=False, timeout=180)
+    job = client.jobs.submit(kind="segment", dataset_version=crops, model=model)
+    for _ in range(3):
+        wait_for_a_held_block(engine, job)
+        for name in WORKERS:
+            fragile.process(name).kill()
+        assert client.jobs.get(job.id).state == "running", "the job ended before all kills: make it larger"
+        fragile.revive()
+    job = client.jobs.wait(job, progress=False, timeout=180)
+    assert job.state == "succeeded"
+    assert objects(client, job) == objects(client, calm)
+    assert_store_holds(fragile, engine, job)
+    assert {stage.stage for stage in client.jobs.get(job).stages} == {"bundle", "close"}
 
 
 def test_a_broker_that_is_restarted_empty_stops_no_job(

@@ -216,6 +216,19 @@ def test_an_inverting_and_closing_model_gets_what_its_contract_asks(
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "ihc.png.mask.tif"), closed)
 
 
+def test_a_mask_is_closed_across_its_blocks(
+    platform: Platform, client: Client, small_export: Export, picture: Callable[[int, int], Path], tmp_path: Path
+) -> None:
+    bring(platform, "closing", ask_for(small_export.files, closing=5))
+    path = picture(2500, 2300)
+    job = segment(client, [path], "closing", name="blocks")
+    client.jobs.download(job, to=tmp_path, kinds=["probability", "mask"], progress=False)
+    found = (read_map(tmp_path / f"{path.name}.probability.zarr")[0] >= 127.5).astype(np.uint8)
+    closed = close_mask(found, 5)
+    assert (closed != found).any()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{path.name}.mask.tif"), closed)
+
+
 def test_a_second_run_gives_the_same_bytes(client: Client, model: str, ihc: Path, done: tuple[Job, Path]) -> None:
     again = segment(client, [ihc], model, name="done")
     assert digests(client, again) == digests(client, done[0])

@@ -1,6 +1,7 @@
 """The API as a client sees it: the real app on the real servers."""
 
 import hashlib
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.api.app import create_app
+from services.api.routes import jobs as routes
 from services.api.settings import ApiSettings
 from shared.database import Sessions
 from shared.domain import jobs, workspaces
@@ -285,9 +287,31 @@ def test_a_job_is_cancelled_once_and_for_all(client: TestClient, session: Sessio
     assert client.get("/v1/jobs", params={"state": "cancelled"}).json()["items"][0]["id"] == job["id"]
 
 
-def test_who_waits_for_a_job_is_answered_at_its_end(
-    client: TestClient, session: Session, version: DatasetVersion, workspace: Workspace, sessions: Sessions
+def test_an_order_of_before_an_upgrade_is_the_same_one_after_it(
+    client: TestClient, session: Session, version: DatasetVersion, workspace: Workspace
 ) -> None:
+    """The digest is that of the order as it was before fields were added to it."""
+    add_model(session, workspace)
+    key = {"Idempotency-Key": "nightly-7"}
+    job = client.post("/v1/jobs", json=order(version), headers=key).json()
+    fields = {**order(version), "dataset": None, "threshold": None}
+    with session.begin():
+        row = session.get_one(Job, UUID(job["id"]))
+        assert row.order_digest == hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    assert client.post("/v1/jobs", json=order(version, empty_tiles="auto"), headers=key).json()["id"] == job["id"]
+    other = client.post("/v1/jobs", json=order(version, empty_tiles="predict"), headers=key)
+    assert_problem(other, 409, "another order")
+
+
+def test_who_waits_for_a_job_is_answered_at_its_end(
+    client: TestClient,
+    session: Session,
+    version: DatasetVersion,
+    workspace: Workspace,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "LOOK_SECONDS", 60.0)  # so that only being told can wake it
     add_model(session, workspace)
     path = f"/v1/jobs/{client.post('/v1/jobs', json=order(version)).json()['id']}"
     assert client.get(path, params={"wait": 0.3}).json()["state"] == "queued"

@@ -1,15 +1,18 @@
 """Images on their way through a worker."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
 from services.worker.staging import OPEN_SLIDES, Staging
 from shared.errors import Rejected
 from shared.imaging.tiling import Box
+from shared.slides import Limits, TooLarge
 from shared.storage import Storage
 from shared.tables import JobImage
 
@@ -70,3 +73,43 @@ def test_bytes_that_are_gone_are_said_to_be(storage: Storage, ihc: Path, tmp_pat
     image.key = "tests/nothing"
     with pytest.raises(Rejected, match="not in the object store any more"):
         Staging(storage, tmp_path, limit=10**9).open(image)
+
+
+def test_an_image_that_another_process_removed_is_fetched_again(storage: Storage, ihc: Path, tmp_path: Path) -> None:
+    staging, image = Staging(storage, tmp_path, limit=10**9), stored(storage, ihc)
+    staging.open(image)
+    (path,) = files_in(tmp_path)
+    path.unlink()
+    assert staging.open(image).read(Box(0, 0, 4, 4)).shape == (4, 4, 3)
+    assert path.stat().st_size == ihc.stat().st_size
+
+
+def test_what_a_killed_process_was_fetching_is_removed(storage: Storage, tmp_path: Path) -> None:
+    Staging(storage, tmp_path, limit=10**9)
+    abandoned, on_its_way = (tmp_path / "parts" / name for name in ("abandoned", "on-its-way"))
+    for path in (abandoned, on_its_way):
+        path.write_bytes(b"half")
+    os.utime(abandoned, (0, 0))
+    Staging(storage, tmp_path, limit=10**9)
+    assert files_in(tmp_path) == [on_its_way]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_borrowed_image_that_is_too_large_is_not_decoded(
+    storage: Storage, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blank PNG of 144 million pixels has 400 kB: whoever decodes some at once runs out of memory."""
+    path = tmp_path / f"blank.{suffix}"
+    Image.new("L", (5000, 3000)).save(path)
+    image = stored(storage, path)
+    path.unlink()
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", refuse)
+    monkeypatch.setattr("imagecodecs.png_decode", refuse)
+    staging = Staging(storage, tmp_path, limit=10**9)
+    with pytest.raises(TooLarge, match="5000 × 3000"), staging.borrow(image, limits=Limits(side=1024)):
+        raise AssertionError("it was opened")
+    assert files_in(tmp_path) == []
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("it was decoded")

@@ -68,7 +68,7 @@ def test_what_was_not_begun_is_dropped_with_the_iteration(pool: ThreadPoolExecut
 
     results = map_ahead(pool, make, range(100), ahead=50)
     assert next(results) == 0
-    results.close()  # type: ignore[attr-defined]  # a generator has it
+    results.close()
     gate.set()
     pool.shutdown()
     assert len(done) <= 3, "no more than were being made"

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.imaging.masks import close_mask, close_strips, disc, find_classes, find_outlines
+from shared.imaging.masks import close_box, close_mask, disc, find_classes, find_outlines
+from shared.imaging.tiling import plan_blocks
 
 CLASSES = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 
@@ -73,14 +74,13 @@ def masks(draw: st.DrawFn) -> np.ndarray:
 
 
 @settings(max_examples=200)
-@given(classes=masks(), radius=st.integers(0, 4), cuts=st.lists(st.integers(1, 39), unique=True))
-def test_a_mask_in_strips_of_any_height_is_closed_as_the_whole(
-    classes: np.ndarray, radius: int, cuts: list[int]
-) -> None:
-    strips = np.split(classes, sorted(cut for cut in cuts if cut < len(classes)))
-    closed = list(close_strips(iter(strips), radius))
-    assert [len(strip) for strip in closed] == [len(strip) for strip in strips]
-    np.testing.assert_array_equal(np.concatenate(closed), close_mask(classes, radius))
+@given(classes=masks(), radius=st.integers(0, 4), side=st.integers(1, 20))
+def test_a_mask_in_blocks_of_any_size_is_closed_as_the_whole(classes: np.ndarray, radius: int, side: int) -> None:
+    closed, (height, width) = np.full_like(classes, 255), classes.shape
+    for block in plan_blocks(height, width, side=side):
+        part = close_box(lambda box: classes[box.slices()], block, radius, height=height, width=width)
+        closed[block.slices()] = part
+    np.testing.assert_array_equal(closed, close_mask(classes, radius))
 
 
 @given(classes=masks(), radius=st.integers(1, 4))
@@ -119,11 +119,6 @@ def test_a_gap_goes_to_the_highest_class_that_closes_it() -> None:
 def test_a_radius_of_0_changes_nothing() -> None:
     classes = np.random.default_rng(0).integers(0, 3, (20, 7), dtype=np.uint8)
     np.testing.assert_array_equal(close_mask(classes, 0), classes)
-    np.testing.assert_array_equal(np.concatenate(list(close_strips(np.split(classes, 4), 0))), classes)
-
-
-def test_a_mask_without_strips_gives_none() -> None:
-    assert list(close_strips([], 3)) == []
 
 
 def test_of_background_and_foreground_the_threshold_decides() -> None:

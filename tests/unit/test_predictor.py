@@ -177,7 +177,7 @@ def test_every_slot_comes_back_from_a_consumer_that_stops_early(
 ) -> None:
     answers = predictor.predict_each(model, range(10), shape_of, put)
     next(answers)
-    answers.close()  # type: ignore[attr-defined]  # it is a generator
+    answers.close()
     assert server.lent == 0
     assert server.at_once == 0
 

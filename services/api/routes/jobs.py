@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from services.api.dependencies import CallerDep, DispatcherDep, SessionDep, StorageDep
+from services.api.dependencies import CallerDep, DispatcherDep, EndingsDep, SessionDep, StorageDep
 from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
 from shared.domain import artifacts, jobs, progress
 from shared.schemas.jobs import (
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 DOWNLOAD_SECONDS = 3600  # how long a download URL works
 LONGEST_WAIT = 30.0  # seconds; proxies close connections that are silent for a minute
-LOOK_SECONDS = 0.15  # between two looks at a job that somebody waits for
+LOOK_SECONDS = 5.0  # between two looks at a job that somebody waits for, should its end not be told
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -67,12 +68,18 @@ async def get_job(
     job_id: UUID,
     caller: CallerDep,
     session: SessionDep,
+    endings: EndingsDep,
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="seconds to wait for the job's end, at most")] = 0,
 ) -> JobDetailOut:
     """One job: state, progress by blocks, timings by stage, and the cause if it failed."""
     until = time.monotonic() + wait
-    while time.monotonic() < until and not await run_in_threadpool(jobs.has_ended, session, caller.workspace, job_id):
-        await asyncio.sleep(LOOK_SECONDS)
+    with endings.watch(job_id) as ended:  # before the first look: it may end in between
+        while (left := until - time.monotonic()) > 0:
+            ended.clear()
+            if await run_in_threadpool(jobs.has_ended, session, caller.workspace, job_id):
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), min(LOOK_SECONDS, left))
     return await run_in_threadpool(_describe, session, caller.workspace, job_id)
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,8 +21,9 @@ from services.worker.writers.mask_part import MaskPart
 from services.worker.writers.overlay import SIDE, OverviewGrid, draw_overlay
 from shared.domain import blocks
 from shared.domain.blocks import ImageOutcome, NewArtifact, Outcome
+from shared.errors import NotFound, Unavailable
 from shared.execution import Work
-from shared.imaging.masks import close_mask, find_classes
+from shared.imaging.masks import close_box, find_classes
 from shared.imaging.tiling import Box, Pixels
 from shared.schemas.jobs import SegmentParameters
 from shared.slides import Slide
@@ -40,7 +43,7 @@ def assemble(context: Context, work: Work) -> Outcome:
     shards = Shards(context, image, facts, model.contract)
     with ThreadPoolExecutor(2, thread_name_prefix="assemble") as pool:
         # The processor's cores are idle otherwise: this is the last block of its image.
-        overview = pool.submit(slide.overview, SIDE)
+        overview = pool.submit(slide.overview, SIDE, work.check)
         seams = pool.submit(measure_seams, context, work, facts, slide)
         with clock.step("verify and write"):
             mask, shown, foreground = _write_mask(context, work, _Parts(context, work, facts, shards, slide))
@@ -93,11 +96,12 @@ class _Parts:
         self.work.check()
         self.shards.verify(block)
         name = part_name(block)
-        if name not in digests:  # nothing was predicted there, or by a worker that did not make parts yet
-            threshold = SegmentParameters.of(self.work.claim.job.spec).threshold
-            return make_part(self.slide, self.facts, block, find_classes(self.shards.read(block), threshold=threshold))
-        key = image_key(self.work.image.job_id, self.work.image.id, name)
-        return MaskPart.from_bytes(self.context.storage.get_verified(key, sha256=digests[name]))
+        if name in digests:
+            key = image_key(self.work.image.job_id, self.work.image.id, name)
+            with suppress(NotFound, Unavailable):  # lost, or not what it was: it follows from the shard
+                return MaskPart.from_bytes(self.context.storage.get_verified(key, sha256=digests[name]))
+        threshold = SegmentParameters.of(self.work.claim.job.spec).threshold
+        return make_part(self.slide, self.facts, block, find_classes(self.shards.read(block), threshold=threshold))
 
     def _find_digests(self) -> dict[str, str]:
         """Name → sha256, of the parts that were written."""
@@ -107,11 +111,10 @@ class _Parts:
 
     def _close(self, block: Box, radius: int) -> MaskPart:
         """The part of a block whose classes are closed together with all around it that the closing can reach."""
-        reach, threshold = 2 * radius, SegmentParameters.of(self.work.claim.job.spec).threshold
-        around = block.grow(reach).intersect(Box(0, 0, self.facts.height, self.facts.width))
-        closed = close_mask(self.shards.read_classes(around, threshold=threshold), radius)
-        inner: Pixels = closed[block.move(-around.top, -around.left).slices()]
-        return make_part(self.slide, self.facts, block, inner)
+        threshold = SegmentParameters.of(self.work.claim.job.spec).threshold
+        read, facts = partial(self.shards.read_classes, threshold=threshold), self.facts
+        closed = close_box(read, block, radius, height=facts.height, width=facts.width)
+        return make_part(self.slide, facts, block, closed)
 
 
 def _write_mask(context: Context, work: Work, parts: _Parts) -> tuple[Stored, Pixels, int]:

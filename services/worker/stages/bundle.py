@@ -5,21 +5,25 @@ and the tiles of several make one batch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from services.worker.context import Context
 from services.worker.lookahead import map_ahead
 from services.worker.predictor import ServedModel
+from services.worker.settings import WorkerSettings
 from services.worker.stages.plan import find_cores, find_covering, lay_out
 from services.worker.stages.small import SmallImage, write_small
 from services.worker.stages.source import find_source, look_over
 from shared.domain.blocks import ImageOutcome, Outcome
-from shared.errors import Rejected
+from shared.errors import Draining, Rejected, Unavailable
 from shared.execution import Work, explain
 from shared.imaging.tiling import Box, Pixels, mirror_read
+from shared.schemas.contracts import TilingContract
 from shared.schemas.jobs import SegmentParameters
+from shared.slides import Limits, Slide, TooLarge
 from shared.stopwatch import Stopwatch
 from shared.tables import JobImage
 
@@ -28,15 +32,13 @@ AHEAD = 16  # images that are read, and written, while others are predicted
 SMALL = 1024  # px; larger ones would make a bundle need much memory
 LARGEST_BATCH = 16  # tiles
 
-Read = SmallImage | ImageOutcome | None  # None: too large for a bundle
-
 
 @dataclass(frozen=True)
 class Batch:
     """Small images whose tiles are of one size."""
 
     images: list[SmallImage]
-    size: int  # tiles of a full batch: an engine is made ready for one size, the rest of it stays empty
+    size: int  # tiles of what is sent; what is missing of them stays empty
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,61 +53,128 @@ class Batch:
 
 
 def bundle(context: Context, work: Work) -> Outcome:
-    """Images that turn out to be large, or to need more than one tile, are left behind: they are planned one by one."""
+    """Images that cannot be worked on here are left behind, to be planned one by one.
+
+    These are large ones, those that the store does not give, and the rest if this process is to end.
+    """
     job, clock = work.claim.job, Stopwatch()
-    model, views = context.find_model(job), SegmentParameters.of(job.spec).views
     images = context.find_images(job, work.claim.block.spec["images"])
     ended: list[ImageOutcome] = []
-    with clock.step("predict"), ThreadPoolExecutor(THREADS, "read") as reading, ThreadPoolExecutor(THREADS) as writing:
-        context.predictor.ensure_loaded(model)
-        read = map_ahead(reading, lambda image: _read(context, work, model, image), images, ahead=AHEAD)
-        batch_pixels = context.settings.batch_pixels if model.contract.takes_batches else 0
-        batches = make_batches(_keep(read, ended), batch_pixels)
-        answers = context.predictor.predict_each(model, batches, lambda batch: batch.shape, Batch.fill, views=views)
-        pairs = (pair for batch, answer in answers for pair in zip(batch.images, answer, strict=False))
-        for outcome in map_ahead(writing, lambda pair: write_small(context, job, model, *pair), pairs, ahead=AHEAD):
-            work.check()
+    away: list[Unavailable] = []
+    with clock.step("read, predict and write"), suppress(Draining):
+        for outcome in _end_each(context, work, images, away):
             ended.append(outcome)
             work.note({"images": len(ended), "of": len(images)})
+    if not ended:
+        work.check()
+        if away:
+            raise away[0]
     return Outcome(result={"seconds": clock.seconds, "images": len(ended)}, images=ended)
 
 
-def _read(context: Context, work: Work, model: ServedModel, image: JobImage) -> Read:
-    """The image's one tile; or why there is none, or None if there are more."""
-    work.check()
-    contract = model.contract
-    try:
-        with context.staging.borrow(image) as slide:
-            cores = find_covering(find_cores(contract, context.settings), slide)
-            if not cores or max(slide.height, slide.width) > SMALL:
-                return None
-            facts = lay_out(slide, contract, context.settings, cores)
-            facts = look_over(slide, facts, model, predictor=context.predictor, check=work.check)
-            seen = Box(0, 0, facts.core, facts.core).grow(contract.halo)
-            source = find_source(slide, facts, contract, check=work.check)
-            tile = mirror_read(source, seen, height=facts.height, width=facts.width)
-            return SmallImage(image, facts, slide.read(Box(0, 0, slide.height, slide.width)), tile)
-    except Rejected as error:
-        return ImageOutcome(image.id, error=explain(error))
+def _end_each(
+    context: Context, work: Work, images: Sequence[JobImage], away: list[Unavailable]
+) -> Iterator[ImageOutcome]:
+    """Each image that is over: read, predicted and written while others are."""
+    model = context.find_model(work.claim.job)
+    context.predictor.ensure_loaded(model)
+    reader = _Reader(context, work, model)
+    failed: list[ImageOutcome] = []
+
+    def found() -> Generator[SmallImage, None, None]:
+        with ThreadPoolExecutor(THREADS, "read") as pool, closing(map_ahead(pool, reader, images, ahead=AHEAD)) as read:
+            for each in read:
+                if isinstance(each, SmallImage):
+                    yield each
+                elif isinstance(each, Unavailable):
+                    away.append(each)
+                elif each is not None:
+                    failed.append(each)
+
+    def write(predicted: tuple[SmallImage, Pixels]) -> ImageOutcome:
+        return write_small(context, work, model, *predicted)
+
+    with (
+        closing(found()) as small,
+        closing(_predict_each(context, work, model, small)) as predicted,
+        ThreadPoolExecutor(THREADS, "write") as pool,
+        closing(map_ahead(pool, write, predicted, ahead=AHEAD)) as made,
+    ):
+        yield from made
+    yield from failed
 
 
-def _keep(read: Iterable[Read], ended: list[ImageOutcome]) -> Iterator[SmallImage]:
-    """What can be predicted; failed images are over."""
-    for found in read:
-        if isinstance(found, SmallImage):
-            yield found
-        elif found is not None:
-            ended.append(found)
+def _predict_each(
+    context: Context, work: Work, model: ServedModel, images: Iterable[SmallImage]
+) -> Generator[tuple[SmallImage, Pixels], None, None]:
+    """Each with the answer (planes, core, core) to its tile."""
+    batches = make_batches(images, find_batch_pixels(model.contract, context.settings))
+    views = SegmentParameters.of(work.claim.job.spec).views
+    asked = context.predictor.predict_each(model, batches, lambda batch: batch.shape, Batch.fill, views=views)
+    with closing(asked) as answers:
+        for batch, answer in answers:
+            yield from zip(batch.images, answer, strict=False)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    context: Context
+    work: Work
+    model: ServedModel
+
+    def __call__(self, image: JobImage) -> SmallImage | ImageOutcome | Unavailable | None:
+        """The image's one tile; or why there is none; None if it is larger."""
+        self.work.check()
+        try:
+            with self.context.staging.borrow(image, limits=Limits(side=SMALL)) as slide:
+                return self._read(image, slide)
+        except TooLarge:
+            return None
+        except Rejected as error:
+            return ImageOutcome(image.id, error=explain(error))
+        except Unavailable as error:
+            return error
+
+    def _read(self, image: JobImage, slide: Slide) -> SmallImage | None:
+        context, contract, check = self.context, self.model.contract, self.work.check
+        cores = find_covering(find_cores(contract, context.settings), slide)
+        if not cores:
+            return None
+        facts = lay_out(slide, contract, context.settings, cores)
+        facts = look_over(slide, facts, self.model, predictor=context.predictor, check=check)
+        seen = Box(0, 0, facts.core, facts.core).grow(contract.halo)
+        source = find_source(slide, facts, contract, check=check)
+        tile = mirror_read(source, seen, height=facts.height, width=facts.width)
+        return SmallImage(image, facts, slide.read(Box(0, 0, slide.height, slide.width)), tile)
+
+
+def find_batch_pixels(contract: TilingContract, settings: WorkerSettings) -> int:
+    """How many pixels the tiles of a batch may have together; none where a model takes tiles one by one."""
+    if not contract.takes_batches:
+        return 0
+    return min(settings.batch_pixels, settings.engine_bytes // (contract.bytes_per_pixel or 1))
 
 
 def make_batches(images: Iterable[SmallImage], batch_pixels: int) -> Iterator[Batch]:
-    """As they come, a batch of each size of tile; what is left makes batches that are not full."""
+    """As they come, a batch of each size of tile; what is left of a size makes a smaller one.
+
+    An engine is made ready for each number of tiles that it meets. So what is left is sent in a batch of the usual
+    number, if there was one, or else of a power of two.
+    """
     waiting: dict[int, list[SmallImage]] = defaultdict(list)
+    usual: set[int] = set()
     for image in images:
         side = image.tile.shape[0]
-        size = min(max(batch_pixels // side**2, 1), LARGEST_BATCH)
         waiting[side].append(image)
-        if len(waiting[side]) == size:
-            yield Batch(waiting.pop(side), size)
+        if len(waiting[side]) == _find_most(side, batch_pixels):
+            usual.add(side)
+            full = waiting.pop(side)
+            yield Batch(full, len(full))
     for side, rest in waiting.items():
-        yield Batch(rest, min(max(batch_pixels // side**2, 1), LARGEST_BATCH))
+        most = _find_most(side, batch_pixels)
+        yield Batch(rest, most if side in usual else min(2 ** (len(rest) - 1).bit_length(), most))
+
+
+def _find_most(side: int, batch_pixels: int) -> int:
+    """Tiles of that side in a batch, px."""
+    return min(max(batch_pixels // side**2, 1), LARGEST_BATCH)

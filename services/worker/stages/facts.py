@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.worker.writers.probability import ProbabilityMap
 from shared.imaging.levels import Levels
@@ -20,7 +20,7 @@ from shared.tables import JobImage
 class ImageFacts(BaseModel):
     """Stored with the image as JSON."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     format: str
     height: int
@@ -34,10 +34,8 @@ class ImageFacts(BaseModel):
     redundancy: float = 0.0  # share of the pixels the engine sees that are halo, or beyond the image
     tissue: str | None = None  # which tiles hold some, see `shared.imaging.tissue.encode_tiles`; none: all may
     stains: Stains | None = None  # the image's own, if the model wants others and they could be told
-    levels: list[list[int]] | None = Field(  # (C, 256): new values for old, if the model wants it
-        None,
-        validation_alias=AliasChoices("levels", "equalisation"),  # the latter where an older worker planned
-    )
+    # (C, 256): new values for old, if the model wants it. Stored under the name that workers of before look for.
+    levels: list[list[int]] | None = Field(None, alias="equalisation")
     theta: list[list[float]] | None = None  # (3, 3): where the image is warped to, if the model wants it
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from services.worker.context import Context
 from services.worker.settings import WorkerSettings
 from services.worker.stages.facts import ImageFacts, probability_map
-from services.worker.stages.source import look_over
+from services.worker.stages.source import Check, look_over
 from services.worker.writers.probability import CHUNK, FOLDER
 from shared.domain.blocks import NewArtifact, NewBlock, Outcome
 from shared.errors import Rejected
@@ -34,7 +34,8 @@ def plan(context: Context, work: Work) -> Outcome:
     contract = model.contract
     facts = find_facts(slide, contract, context.settings, name=image.name)
     with clock.step("look for tissue"):
-        facts = skip_empty_tiles(slide, facts, SegmentParameters.of(work.claim.job.spec).empty_tiles)
+        wish = SegmentParameters.of(work.claim.job.spec).empty_tiles
+        facts = skip_empty_tiles(slide, facts, wish, check=work.check)
     with clock.step("look over"):
         facts = look_over(slide, facts, model, predictor=context.predictor, check=work.check)
     with clock.step("write"):
@@ -93,11 +94,11 @@ def find_cores(contract: TilingContract, settings: WorkerSettings) -> Sequence[i
     return [core for core in contract.cores if fits(core)] or contract.cores[:1]
 
 
-def skip_empty_tiles(slide: Slide, facts: ImageFacts, wish: str) -> ImageFacts:
+def skip_empty_tiles(slide: Slide, facts: ImageFacts, wish: str, *, check: Check) -> ImageFacts:
     """The facts with the tiles that hold tissue, if the image is large and others may be left out (`wish`)."""
     if wish == "predict" or slide.height * slide.width <= LARGE * facts.block_side**2:
         return facts
-    overview = slide.overview(overview_side(slide.height, slide.width))
+    overview = slide.overview(overview_side(slide.height, slide.width), check)
     tissue = find_tissue(overview)
     if tissue is None and wish == "skip":
         tissue = find_signal(overview)

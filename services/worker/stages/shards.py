@@ -29,7 +29,7 @@ class Shards:
         self._classes: OrderedDict[Box, Pixels] = OrderedDict()
 
     def verify(self, block: Box) -> None:
-        """Read the block's shard back. Raises Unavailable if it is another than the one committed, or gone."""
+        """Read the block's shard back. Raises Unavailable if it is another than the one committed, NotFound if gone."""
         if self._is_predicted(block):
             self._get(block)
 
@@ -44,7 +44,7 @@ class Shards:
         return planes
 
     def read_classes(self, box: Box, *, threshold: float) -> Pixels:
-        """The classes (H, W) of a box inside the image. Blocks next to each other are decoded once."""
+        """The classes (H, W) of a box inside the image. The blocks that were asked for last are kept."""
         classes = np.zeros((box.height, box.width), dtype=np.uint8)
         for block in self._facts.blocks_at(box):
             common = box.intersect(block)

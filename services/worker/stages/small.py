@@ -13,11 +13,12 @@ from services.worker.stages.plan import probability_artifact
 from services.worker.writers.mask import encode_tiles, write_mask
 from services.worker.writers.overlay import draw_overlay
 from shared.domain.blocks import ImageOutcome
+from shared.execution import Work
 from shared.imaging.masks import close_mask, find_classes
 from shared.imaging.tiling import Box, Pixels
 from shared.schemas.jobs import SegmentParameters
 from shared.storage import image_key
-from shared.tables import Job, JobImage
+from shared.tables import JobImage
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,20 @@ class SmallImage:
     tile: Pixels  # (core + 2 halo, core + 2 halo, tile channels), as the model wants it
 
 
-def write_small(context: Context, job: Job, model: ServedModel, small: SmallImage, answer: Pixels) -> ImageOutcome:
+def write_small(context: Context, work: Work, model: ServedModel, small: SmallImage, answer: Pixels) -> ImageOutcome:
     """Store map, mask and overlay of an image whose tile was answered with `answer` (planes, core, core)."""
-    image, facts, parameters = small.image, small.facts, SegmentParameters.of(job.spec)
+    image, facts, parameters = small.image, small.facts, SegmentParameters.of(work.claim.job.spec)
     planes = answer[:, : facts.height, : facts.width]
     classes = close_mask(find_classes(planes, threshold=parameters.threshold), parameters.closing)
     probability = probability_map(model.contract, facts)
     shard, body = probability.encode(Box(0, 0, facts.height, facts.width), planes)
     content = {**probability.describe(), shard: body}
-    artifacts = [probability_artifact(context, image, key, part) for key, part in sorted(content.items())]
     mask = io.BytesIO()
     write_mask(mask, encode_tiles(classes), height=facts.height, width=facts.width, mpp=facts.mpp)
-    stored = context.storage.put(image_key(image.job_id, image.id, "mask.tif"), mask.getvalue())
     png = draw_overlay(small.pixels, classes)
+    work.check()  # whoever lost the block must not write over its successor's result
+    artifacts = [probability_artifact(context, image, key, part) for key, part in sorted(content.items())]
+    stored = context.storage.put(image_key(image.job_id, image.id, "mask.tif"), mask.getvalue())
     overlay = context.storage.put(image_key(image.job_id, image.id, "overlay.png"), png)
     found = {"foreground_fraction": round(np.count_nonzero(classes) / classes.size, 6), "seams": None}
     return ImageOutcome(

@@ -11,9 +11,8 @@ STAGES = "'plan', 'predict', 'assemble', 'train', 'load', 'close'"
 
 
 def upgrade() -> None:
-    nothing = sa.text("'{}'::jsonb")  # for the images there are; new rows bring their own
+    nothing = sa.text("'{}'::jsonb")  # for the images there are, and those that an API of before adds
     op.add_column("job_images", sa.Column("result", postgresql.JSONB(), server_default=nothing, nullable=False))
-    op.alter_column("job_images", "result", server_default=None)
     _allow_stages(f"'bundle', {STAGES}")
 
 
