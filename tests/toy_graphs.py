@@ -6,6 +6,20 @@ from onnx import TensorProto, helper
 
 OVERVIEW = 32  # px
 
+# The protocol of before batches: a tile, its answer, whatever else is asked. The answer is the tile's first channel.
+BACKEND_BEFORE_BATCHES = b"""
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(pb_utils.get_input_tensor_by_name(each, "IMAGE").as_numpy()) for each in requests]
+
+    def answer(self, image):
+        first = np.ascontiguousarray(image[..., 0])[:, None]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITY", first)])
+"""
+
 
 def write_graph(nodes: list[onnx.NodeProto], given: onnx.ValueInfoProto, made: onnx.ValueInfoProto) -> bytes:
     constants = {"starts": [0], "ends": [1], "channel": [3], "all": [0, 1, 2, 3], "square": [1, 1, 1]}

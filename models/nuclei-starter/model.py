@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]  # (N, H, W, C)
 Program = Callable[[Images], NDArray[Any]]  # answers to images of one shape; the answer is the caller's
 
-# Px of all the shapes that stay compiled: a tile of 2240 px and a few bundles of small ones. A UNet of 31 million
-# weights needs 700 bytes for each.
-_PIXELS_KEPT = 6_000_000
+# Px of all the shapes that stay compiled: a tile of 2240 px (5.0 million) and a bundle of small ones (up to 2.1
+# million), so that jobs of both kinds may take turns. A UNet of 31 million weights needs 700 bytes for each.
+_PIXELS_KEPT = 8_000_000
 _SHAPES_KEPT = 12  # each holds the weights once more, as its engine wants them laid out
 
 FOR_CARDS = {  # ONNX Runtime's providers that use a graphics card, the fastest first

@@ -8,8 +8,8 @@ from overtile.errors import ConnectionFailed, ServerError, WaitTimeout
 from overtile.progress import Meter
 from overtile.shapes import JobDetail
 
-FIRST_PAUSE = 0.05  # seconds: a small job is over at once
-LONGEST_PAUSE = 2.0  # seconds: how often a progress bar moves
+FIRST_PAUSE = 0.5  # seconds: the platform answers sooner if the job ends
+LONGEST_PAUSE = 5.0  # seconds: how often the progress bar of a long job moves
 GROWTH = 1.5
 OUTAGE = 60.0  # seconds the API may be away: jobs survive its restart, so waiting for one should too
 

@@ -46,7 +46,7 @@ def make_context(settings: WorkerSettings) -> Context:
         sessions=make_sessions(make_engine(settings)),
         storage=storage,
         staging=Staging(storage, settings.cache_dir, limit=settings.cache_bytes),
-        predictor=Predictor(server, storage, in_flight=settings.requests_in_flight),
+        predictor=Predictor(server, storage, in_flight=settings.requests_in_flight, models_kept=settings.models_kept),
     )
 
 

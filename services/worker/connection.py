@@ -38,8 +38,19 @@ class Away(Unavailable):
     """The server cannot be reached, or the connection broke."""
 
 
+class Refused(Unavailable):
+    """The server answered that it cannot do that, or with something else than it was asked for."""
+
+
 class RegionLost(Unavailable):
     """The server does not know the shared memory it was pointed to: it was started anew."""
+
+
+_BY_STATUS = {
+    "StatusCode.UNAVAILABLE": Away,
+    "StatusCode.INVALID_ARGUMENT": Refused,
+    "StatusCode.INTERNAL": Refused,
+}
 
 
 class Connection:
@@ -53,7 +64,7 @@ class Connection:
     def ask(self, about: str, call: Callable[[Any], Answer]) -> Answer:
         """`call(client)`, repeated while the server is away, for `patience` seconds; pauses double, with jitter.
 
-        Raises NotLoaded, Away or Unavailable; `about` says in their text what was asked for.
+        Raises NotLoaded, Away, Refused or Unavailable; `about` says in their text what was asked for.
         """
         deadline, pause = time.monotonic() + self._patience, FIRST_PAUSE
         while True:
@@ -68,7 +79,7 @@ class Connection:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def ask_once(self, about: str, call: Callable[[Any], Answer]) -> Answer:
-        """`call(client)`. Raises NotLoaded, RegionLost, Away or Unavailable."""
+        """`call(client)`. Raises NotLoaded, RegionLost, Away, Refused or Unavailable."""
         try:
             return call(self._client)
         except InferenceServerException as error:
@@ -85,4 +96,4 @@ class Connection:
             return RegionLost(text)
         if status == "StatusCode.NOT_FOUND" or "Stub process" in message:
             return NotLoaded(text)
-        return Away(text) if status == "StatusCode.UNAVAILABLE" else Unavailable(text)
+        return _BY_STATUS.get(status, Unavailable)(text)

@@ -16,7 +16,7 @@ import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from services.worker.connection import SECONDS_FOR_LITTLE, Away, Connection, RegionLost
+from services.worker.connection import SECONDS_FOR_LITTLE, Away, Connection, Refused, RegionLost
 from services.worker.shared_memory import Region
 from services.worker.slots import Place, RegionRefused, Shape, Slot, Slots
 from shared.errors import Unavailable
@@ -48,6 +48,9 @@ class ModelServer(Protocol):
 
     def take_back(self, slot: Slot) -> None:
         """The slot is not needed any more, whatever became of its request."""
+
+    def unload(self, name: str) -> None:
+        """Have the server let go of the model and its memory, perhaps only in a while; it may be unknown."""
 
     def localise(self, name: str, overview: Pixels) -> Transform:
         """(side, side, C) → (3, 3), from a model with a localiser. Raises NotLoaded."""
@@ -106,6 +109,14 @@ class TritonServer:
                 ),
             )
         self._slots.try_again()  # a server that had to be given the model may have been started anew
+
+    def unload(self, name: str) -> None:
+        """Triton lets go once the requests in flight are answered; who asks for the model then finds it NotLoaded."""
+        with self._loading:
+            self._connection.ask_once(
+                f"unloading model {name}",
+                lambda client: client.unload_model(name, client_timeout=SECONDS_FOR_LITTLE),
+            )
 
     def infer(self, name: str, tiles: Pixels, *, views: int = 1) -> Pixels:
         """Tiles, uint8 (N, H, W, C) → uint8 probabilities of their cores (N, planes, h, w), perhaps read-only."""
@@ -189,8 +200,8 @@ class TritonServer:
             raise self._without_probabilities(name)
         return answer
 
-    def _without_probabilities(self, name: str) -> Unavailable:
-        return Unavailable(f"Triton at {self._connection.url} answered for model {name} without probabilities")
+    def _without_probabilities(self, name: str) -> Refused:
+        return Refused(f"Triton at {self._connection.url} answered for model {name} without probabilities")
 
 
 class _Regions:
@@ -208,9 +219,7 @@ class _Regions:
                     region.name, region.key, region.size, client_timeout=SECONDS_FOR_LITTLE
                 ),
             )
-        except Away:
-            raise
-        except Unavailable as error:
+        except (Refused, RegionLost) as error:  # a server that is only busy may map the next one
             raise RegionRefused(str(error)) from error
 
     def unregister(self, name: str) -> None:

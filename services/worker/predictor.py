@@ -3,8 +3,9 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 import numpy as np
 
 from services.worker.connection import NotLoaded
+from services.worker.held_models import HeldModels
 from services.worker.model_server import ModelServer
 from services.worker.slots import Shape, Slot
 from shared.errors import Rejected, Unavailable
@@ -58,23 +60,30 @@ class ServedModel:
 
 
 class Predictor:
-    """Safe to share between threads; all of a process share one, and so its limit of tiles in flight."""
+    """Safe to share between threads; all of a process share one, and so its limits.
 
-    def __init__(self, server: ModelServer, storage: Storage, *, in_flight: int) -> None:
+    Args:
+        in_flight: requests for tiles on their way at once.
+        models_kept: versions that the server is to hold for this process, and more only while they are in use.
+    """
+
+    def __init__(self, server: ModelServer, storage: Storage, *, in_flight: int, models_kept: int = 3) -> None:
         self._server = server
         self._storage = storage
         self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="predict")
         self._loading = threading.Lock()
-        self._checked: set[UUID] = set()  # versions that gave their known answer to this process
+        self._checked: set[str] = set()  # names of versions that gave their known answer to this process
+        self._held = HeldModels(limit=models_kept)
 
     def ensure_loaded(self, model: ServedModel) -> None:
         """Load the model if the server does not hold it, and see its known answer once per process.
 
         Raises Unavailable, or Rejected if the answer is wrong even after loading.
         """
-        if model.version_id not in self._checked or not self._server.is_loaded(model.server_name):
-            self._load(model)
+        with self._using(model):
+            if model.server_name not in self._checked or not self._server.is_loaded(model.server_name):
+                self._load(model)
 
     def predict(self, model: ServedModel, tiles: Pixels, views: int = 1) -> Pixels:
         """Tiles (N, core + 2 halo, core + 2 halo, tile channels) → uint8 probabilities (N, planes, core, core).
@@ -113,20 +122,21 @@ class Predictor:
         ends, nothing of it is in flight afterwards.
         """
         waiting: deque[tuple[Item, Slot, Future[Pixels]]] = deque()
-        try:
-            for item in items:
-                slot = self._fill(model, item, shape(item), fill)
-                waiting.append((item, slot, self._pool.submit(self._answer, model, slot, views)))
-                # One more than are in flight, so that the server never waits for the next tile to be cut.
-                if len(waiting) > self._in_flight:
+        with self._using(model):
+            try:
+                for item in items:
+                    slot = self._fill(model, item, shape(item), fill)
+                    waiting.append((item, slot, self._pool.submit(self._answer, model, slot, views)))
+                    # One more than are in flight, so that the server never waits for the next tile to be cut.
+                    if len(waiting) > self._in_flight:
+                        yield _result(waiting.popleft())
+                while waiting:
                     yield _result(waiting.popleft())
-            while waiting:
-                yield _result(waiting.popleft())
-        finally:
-            for _, slot, future in waiting:
-                if future.cancel():
-                    self._server.take_back(slot)
-            wait(future for _, _, future in waiting)
+            finally:
+                for _, slot, future in waiting:
+                    if future.cancel():
+                        self._server.take_back(slot)
+                wait(future for _, _, future in waiting)
 
     def close(self) -> None:
         """Let threads and server go."""
@@ -150,26 +160,46 @@ class Predictor:
 
     def _ask(self, model: ServedModel, question: Callable[[str], Answer]) -> Answer:
         """The server's answer, after loading the model if it turns out to be needed."""
-        try:
+        with self._using(model):
             try:
-                return question(model.server_name)
-            except NotLoaded as error:
-                log.warning("loading the model again: %s", error)
-                self._load(model)
-                return question(model.server_name)
-        except Unavailable:
-            self._checked.discard(model.version_id)  # before the next tiles, it must give its known answer again
-            raise
+                try:
+                    return question(model.server_name)
+                except NotLoaded as error:
+                    log.warning("loading the model again: %s", error)
+                    self._load(model)
+                    return question(model.server_name)
+            except Unavailable:
+                self._checked.discard(model.server_name)  # before the next tiles, it must give its known answer again
+                raise
+
+    @contextmanager
+    def _using(self, model: ServedModel) -> Iterator[None]:
+        """The server keeps the model meanwhile, and lets go of those that were not used for the longest time."""
+        self._held.begin(model.server_name)
+        try:
+            self._unload_surplus()
+            yield
+        finally:
+            self._held.end(model.server_name)
+
+    def _unload_surplus(self) -> None:
+        for name in self._held.take_surplus():
+            self._checked.discard(name)
+            try:
+                with self._loading:  # who asks for it just now finds it not loaded, and loads it afterwards
+                    self._server.unload(name)
+            except Unavailable as error:
+                log.warning("a model that nobody uses stays loaded: %s", error)
 
     def _load(self, model: ServedModel) -> None:
         """Load and check, unless the model gives its known answer by now: another thread may have been here first."""
         with self._loading:
             if self._server.is_loaded(model.server_name) and self._answers_rightly(model):
-                self._checked.add(model.version_id)
+                self._checked.add(model.server_name)
                 return
             self._server.load(model.server_name, {name: self._get(model, name) for name in model.files})
             self._check_answers(model)
-            self._checked.add(model.version_id)
+            self._checked.add(model.server_name)
 
     def _get(self, model: ServedModel, name: str) -> bytes:
         key = model_key(model.model_id, model.version_id, name)

@@ -23,6 +23,9 @@ class WorkerSettings(ExecutorSettings):
         2**21, gt=0, description="pixels, halo included, up to which tiles of small images are predicted in one batch"
     )
     requests_in_flight: int = Field(2, ge=1, description="requests on their way to Triton at once, per process")
+    models_kept: int = Field(
+        3, ge=1, description="model versions that Triton holds for each worker process, besides those in use"
+    )
     predict_seconds: float = Field(
         300.0, gt=0, description="how long one request for tiles may take before the try counts as failed"
     )

@@ -5,11 +5,15 @@ owner holds a lock on it for as long as it uses it, so that a region nobody hold
 Process ids would not tell: containers that share the folder count their processes each from 1.
 """
 
+import errno
 import fcntl
 import logging
 import mmap
 import os
+import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from shared.imaging.tiling import Pixels
 log = logging.getLogger(__name__)
 
 FOLDER = Path("/dev/shm")  # noqa: S108  # where shm_open looks
+ROOM = 4  # times a region's size that must be free: Triton's Python backend keeps its own copies of tensors there
 PREFIX = "overtile-tiles-"  # of our names, and of nobody else's
 
 
@@ -26,7 +31,8 @@ class Region:
     """`size` bytes that another process on this host can map by `name`. Mapped here until its last array is gone."""
 
     def __init__(self, size: int) -> None:
-        """Raises OSError: the folder is missing, full, or not ours to write to."""
+        """Raises OSError: the folder is missing, nearly full, or not ours to write to."""
+        _check_room(size)
         self.name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex}"
         self.size = size
         self._path = FOLDER / self.name
@@ -54,29 +60,54 @@ class Region:
 
 
 def is_abandoned(name: str) -> bool:
-    """Whether no living process holds the region of that name."""
+    """Whether no living process holds the region of that name. Of what is not ours to judge, one may."""
     try:
-        descriptor = os.open(FOLDER / name, os.O_RDONLY)
+        with _seize(FOLDER / name) as seized:
+            return seized
     except FileNotFoundError:
         return True
-    except PermissionError:
-        return False  # another account's: not ours to judge
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def remove_abandoned() -> None:
     """Unlink the regions that crashed processes left behind."""
     for path in FOLDER.glob(f"{PREFIX}*"):
-        if is_abandoned(path.name):
-            log.info("removing %s: its owner has died", path)
-            path.unlink(missing_ok=True)
+        try:
+            with _seize(path) as seized:
+                if seized:  # and held until it is gone: the process that has just made it may be about to claim it
+                    log.info("removing %s: its owner has died", path)
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.debug("%s is left alone: %s", path, error)
+
+
+@contextmanager
+def _seize(path: Path) -> Iterator[bool]:
+    """Hold the lock of a region, if nobody else does; whether that is so. Raises OSError if it is not ours to judge."""
+    # Whatever else goes by the name, perhaps of another account, must neither be followed nor waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+            raise PermissionError(f"{path} is no region of this account")
+        yield _lock_at_once(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_room(size: int) -> None:
+    free = os.statvfs(FOLDER)
+    if free.f_bavail * free.f_frsize < ROOM * size:
+        raise OSError(errno.ENOSPC, f"{FOLDER} has not {ROOM} times as much free; give it more, such as 1 GB")
 
 
 def _claim(descriptor: int, size: int) -> mmap.mmap:

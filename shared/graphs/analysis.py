@@ -1,23 +1,27 @@
 """What an exported graph depends on: the facts that a tiling contract may promise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import helper, inliner, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import helper
 
 from shared.graphs.errors import Unproven
+from shared.graphs.folding import fold, read_constant
+from shared.graphs.inlining import write_functions_out
 from shared.graphs.memory import find_bytes_per_pixel
 from shared.graphs.operators import NORMALISING, follow
-from shared.graphs.sight import Sight
-from shared.graphs.values import Picture, Step, Value
+from shared.graphs.sight import LARGEST, Sight
+from shared.graphs.values import Opaque, Picture, Step, Value
 
 _OLDEST = 13  # before this operator set, Softmax and Squeeze meant something else
+_DOMAINS = ("", "ai.onnx")
+# Whatever a rule takes for granted of attributes and arguments that no engine would accept either.
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def analyse(graph: bytes) -> GraphFacts:
     rows, columns = answer.sights
     halo = _halo(answer)
     grid = math.lcm(rows.period, columns.period)
+    if grid > LARGEST:
+        raise Unproven(f"a grid of {grid} px, where {LARGEST} px is the largest that is followed")
     reach = max(sight.reach(origin=halo, grid=grid) for sight in (rows, columns))
     return GraphFacts(
         grid=grid,
@@ -55,7 +61,7 @@ def analyse(graph: bytes) -> GraphFacts:
         reach=None if spreading else reach,
         spreading=spreading,
         normalisations=tuple(sorted(operators & NORMALISING)),
-        bytes_per_pixel=find_bytes_per_pixel(model, nodes),
+        bytes_per_pixel=find_bytes_per_pixel(model, nodes, tile=_tile(model.graph).name),
     )
 
 
@@ -65,17 +71,20 @@ def _read(graph: bytes) -> onnx.ModelProto:
         model = onnx.load_from_string(graph)
     except DecodeError as error:
         raise Unproven("no ONNX graph, but bytes that cannot be read as one") from error
-    if len(model.graph.output) != 1 or len(_pictures(model.graph)) != 1:
-        raise Unproven("a graph that does not have one input and one output")
-    if any(imported.domain in ("", "ai.onnx") and imported.version < _OLDEST for imported in model.opset_import):
+    if any(imported.domain in _DOMAINS and imported.version < _OLDEST for imported in model.opset_import):
         raise Unproven(f"an operator set older than {_OLDEST}")
-    return inliner.inline_local_functions(model) if model.functions else model
+    if len(model.graph.output) != 1 or len(_tile(model.graph).type.tensor_type.shape.dim) != 4:
+        raise Unproven("a graph that does not have one input (N, H, W, channels) and one output")
+    return write_functions_out(model) if model.functions else model
 
 
-def _pictures(graph: onnx.GraphProto) -> list[str]:
-    """Inputs that are no weights."""
+def _tile(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    """The one input that is no weights."""
     weights = {tensor.name for tensor in graph.initializer}
-    return [given.name for given in graph.input if given.name not in weights]
+    tiles: list[onnx.ValueInfoProto] = [given for given in graph.input if given.name not in weights]
+    if len(tiles) != 1:
+        raise Unproven("a graph that does not have one input and one output")
+    return tiles[0]
 
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -84,27 +93,25 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     needed = []
     for node in reversed(graph.node):
         if wanted & set(node.output):
-            wanted |= set(node.input)
+            wanted |= set(node.input) - {""}
             needed.append(node)
     return needed[::-1]
 
 
 def _follow_all(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> tuple[Picture, tuple[str, ...]]:
     """What the answer sees, and the operators that spread."""
-    (tile,) = _pictures(model.graph)
-    values: dict[str, Value] = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    values[tile] = Picture(rank=4, axes=(1, 2), sights=(Sight.of_image(), Sight.of_image()))
+    tile = _tile(model.graph)
+    values: dict[str, Value] = {tensor.name: read_constant(tensor) for tensor in model.graph.initializer}
+    batch = None if tile.type.tensor_type.shape.dim[0].dim_value == 1 else 0
+    values[tile.name] = Picture(rank=4, axes=(1, 2), sights=(Sight.of_image(), Sight.of_image()), batch=batch)
     spreading: set[str] = set()
     for node in nodes:
-        inputs = [values.get(name) for name in node.input]
-        if all(value is None or isinstance(value, np.ndarray) for value in inputs):
-            folded = ReferenceEvaluator(node).run(None, dict(zip(node.input, inputs, strict=True)))
-            values.update(zip(node.output, map(np.asarray, folded), strict=True))
-            continue
-        step = Step(node.op_type, _attributes(node), inputs, everything_spreads=bool(spreading))
-        value = _follow(node, step)
-        values.update(dict.fromkeys(node.output, value))
-        if step.spreads:
+        try:
+            made, spreads = _follow(node, values, everything_spreads=bool(spreading))
+        except Unproven as error:
+            raise Unproven(f"{node.op_type} ({node.name}): {error}") from error
+        values.update(made)
+        if spreads:
             spreading.add(node.op_type)
     answer = values.get(model.graph.output[0].name)
     if not isinstance(answer, Picture):
@@ -112,13 +119,33 @@ def _follow_all(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> tupl
     return answer, tuple(sorted(spreading))
 
 
-def _follow(node: onnx.NodeProto, step: Step) -> Value:
-    if node.domain not in ("", "ai.onnx"):
-        raise Unproven(f"{node.domain}.{node.op_type} ({node.name}): an operator that the analysis does not know")
+def _follow(
+    node: onnx.NodeProto, values: Mapping[str, Value], *, everything_spreads: bool
+) -> tuple[dict[str, Value], bool]:
+    """What the node makes, by name, and whether it spreads."""
+    if node.domain not in _DOMAINS:
+        raise Unproven(f"an operator of {node.domain}, that the analysis does not know")
+    missing = [name for name in node.input if name and name not in values]
+    if missing:
+        raise Unproven(f"{missing[0]}, which no node before it makes")
+    inputs = [values.get(name) for name in node.input]
+    constants = [value for value in inputs if value is None or isinstance(value, np.ndarray)]
     try:
-        return follow(step)
-    except Unproven as error:
-        raise Unproven(f"{node.op_type} ({node.name}): {error}") from error
+        if len(constants) == len(inputs):
+            return dict(zip(node.output, fold(node, constants), strict=False)), False
+        step = Step(node.op_type, _attributes(node), inputs, everything_spreads=everything_spreads)
+        value = follow(step)
+    except _NONSENSE as error:
+        raise Unproven(f"attributes or arguments that make no sense: {error}") from error
+    return _name(node, value), step.spreads
+
+
+def _name(node: onnx.NodeProto, value: Value) -> dict[str, Value]:
+    """The outputs. Besides the first, only the parts of a Split are pictures: others are indices, masks, statistics."""
+    first, *others = node.output
+    made = {first: value, **dict.fromkeys(others, value if node.op_type == "Split" else Opaque())}
+    made.pop("", None)  # one that is left out
+    return made
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -128,7 +155,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 def _halo(answer: Picture) -> int:
     """Px that the answer is smaller than the tile on each side."""
     lost = {sight.lost for sight in answer.sights}
-    if answer.axes != (2, 3) or {sight.step for sight in answer.sights} != {1}:
+    if answer.axes != (2, 3) or answer.batch not in (0, None) or {sight.step for sight in answer.sights} != {1}:
         raise Unproven("an answer that is not (N, planes, rows, columns), a pixel for a pixel")
     if len(lost) > 1 or min(lost) < 0 or min(lost) % 2:
         raise Unproven(f"an answer that is {sorted(lost)} px smaller than the tile, not the same on all four sides")

@@ -4,24 +4,30 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError
 
+from shared.graphs.errors import Unproven
 from shared.graphs.operators import POINTWISE
 
 _SIDE = 2**20  # px of a tile on which crops do not count; only its shapes are found, nothing is computed
 _FLOAT = 4  # bytes
+_FAILURES = (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, TypeError, ValueError)
 _ARGUMENT = 1024  # bytes; constants beyond are weights, whose shapes are enough
 
 
-def find_bytes_per_pixel(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> int:
-    """Bytes of activations at the peak, per pixel of the tile, if each is kept from its making to its last use.
+def find_bytes_per_pixel(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], *, tile: str) -> int:
+    """Bytes of activations at the peak, per pixel of the input `tile`, if each is kept from its making to its last use.
 
     Numbers count as 4-byte floats, bytes as bytes. A pointwise operator writes over an input that nobody else needs.
     For a UNet of 64 … 1024 features, 1024 bytes; OpenVINO 2026.4 was seen to need 1030 in f32 and 600 in bf16 for each
     pixel more (tiles of 704, 1216 and 1728 px), on top of 0.3 GB for itself and the weights.
+
+    Raises:
+        Unproven: the shapes of the graph's tensors cannot be told.
     """
-    sizes = _sizes(model)
+    sizes = _sizes(model, tile)
     last_use = {name: index for index, node in enumerate(nodes) for name in node.input}
-    live = {model.graph.input[0].name: sizes[model.graph.input[0].name]}
+    live = {tile: sizes[tile]}
     peak = 0.0
     for index, node in enumerate(nodes):
         dying = {name for name in node.input if last_use[name] == index and name in live}
@@ -32,14 +38,14 @@ def find_bytes_per_pixel(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]
     return round(peak)
 
 
-def _sizes(model: onnx.ModelProto) -> dict[str, float]:
+def _sizes(model: onnx.ModelProto, tile: str) -> dict[str, float]:
     """Bytes per pixel of every tensor that grows with the tile, by name."""
-    sized = _with_sides(model)
+    sized = _with_sides(model, tile)
     found = [*sized.graph.value_info, *sized.graph.input, *sized.graph.output]
     return {value.name: _bytes_of(value.type.tensor_type) / _SIDE**2 for value in found}
 
 
-def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
+def _with_sides(model: onnx.ModelProto, tile: str) -> onnx.ModelProto:
     """The model with the shapes of all its tensors for one tile of `_SIDE` px."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
@@ -47,11 +53,15 @@ def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
     for weights in sized.graph.initializer:
         if len(weights.raw_data) > _ARGUMENT:
             weights.ClearField("raw_data")
-    batch, rows, columns, _ = sized.graph.input[0].type.tensor_type.shape.dim
+    (given,) = (given for given in sized.graph.input if given.name == tile)
+    batch, rows, columns, _ = given.type.tensor_type.shape.dim
     batch.dim_value, rows.dim_value, columns.dim_value = 1, _SIDE, _SIDE
     for answer in sized.graph.output:
         answer.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(sized, data_prop=True)
+    try:
+        return onnx.shape_inference.infer_shapes(sized, data_prop=True)
+    except _FAILURES as error:
+        raise Unproven(f"shapes that cannot be told: {error}") from error
 
 
 def _bytes_of(tensor: onnx.TypeProto.Tensor) -> float:

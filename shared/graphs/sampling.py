@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 
 from shared.graphs.errors import Unproven
-from shared.graphs.sight import Window
-from shared.graphs.values import Picture, Step, Value
+from shared.graphs.sight import LARGEST, Window
+from shared.graphs.values import Step, Value
 
 _PLACES: Mapping[bytes, Callable[[int, int], float]] = {  # where position p of the answer lies in the input
     b"asymmetric": lambda p, factor: p / factor,
@@ -28,11 +28,9 @@ def follow_resize(step: Step) -> Value:
         step.spreads = True
     if attributes.get("antialias", 0) or "axes" in attributes:
         raise Unproven("a resize with antialiasing, or of named axes")
-    factors = step.constant(2)
-    for axis in range(picture.rank):
-        factor = int(factors[axis])
-        if factor < 1 or factor != factors[axis] or (factor > 1 and axis not in picture.axes):
-            raise Unproven("a resize by a factor that is not whole")
+    for axis, factor in enumerate(_factors(step)):
+        if factor > 1 and axis not in picture.axes:
+            raise Unproven("a resize of something else than rows and columns")
         taps = [_read(step, p, factor) for p in range(factor)]
         picture = picture.spread(axis, factor, taps)
     return picture
@@ -40,8 +38,8 @@ def follow_resize(step: Step) -> Value:
 
 def follow_depth_to_space(step: Step) -> Value:
     """Every `blocksize²` channels become a square of pixels."""
-    factor = step.attributes["blocksize"]
-    picture = _standing(step)
+    (factor,) = step.measures("blocksize", count=1)
+    picture = step.standing
     for axis in picture.axes:
         picture = picture.spread(axis, factor, [[0]] * factor)
     return picture
@@ -49,11 +47,21 @@ def follow_depth_to_space(step: Step) -> Value:
 
 def follow_space_to_depth(step: Step) -> Value:
     """Every square of pixels becomes as many channels."""
-    factor = step.attributes["blocksize"]
-    picture = _standing(step)
+    (factor,) = step.measures("blocksize", count=1)
+    picture = step.standing
     for axis in picture.axes:
         picture = picture.slide(axis, Window(kernel=factor, stride=factor))
     return picture
+
+
+def _factors(step: Step) -> list[int]:
+    """By which each axis grows."""
+    factors = step.constant(2, ())
+    if len(factors) != step.picture.rank:
+        raise Unproven("a resize to given sides")
+    if not all(1 <= factor <= LARGEST and factor == int(factor) for factor in factors):  # not so with NaN, either
+        raise Unproven(f"a resize by a factor that is not whole, or more than {LARGEST}")
+    return [int(factor) for factor in factors]
 
 
 def _read(step: Step, position: int, factor: int) -> list[int]:
@@ -64,13 +72,10 @@ def _read(step: Step, position: int, factor: int) -> list[int]:
     if mode not in _PLACES:
         raise Unproven(f"a resize in the mode {mode.decode()}")
     place = _PLACES[mode](position, factor)
-    around = _AROUND.get(step.attributes.get("mode", b"nearest"))
-    if around is None:
-        return [_ROUNDINGS[step.attributes.get("nearest_mode", b"round_prefer_floor")](place)]
-    return [math.floor(place) + offset for offset in around]
-
-
-def _standing(step: Step) -> Picture:
-    if step.picture.rank != 4 or step.picture.axes != (2, 3):
-        raise Unproven("a picture that is not (N, channels, rows, columns)")
-    return step.picture
+    around = step.attributes.get("mode", b"nearest")
+    if around in _AROUND:
+        return [math.floor(place) + offset for offset in _AROUND[around]]
+    rounding = _ROUNDINGS.get(step.attributes.get("nearest_mode", b"round_prefer_floor"))
+    if around != b"nearest" or rounding is None:
+        raise Unproven("a resize in a mode that the analysis does not know")
+    return [rounding(place)]

@@ -17,6 +17,8 @@ from shared.graphs.errors import Unproven
 
 Positions = NDArray[np.int64]
 
+LARGEST = 4096  # what a kernel, a stride, a factor, a crop or a cell may measure; beyond, memory would run out
+_MOST_READS = 2**20  # positions of a cell times those that each reads
 _NOTHING = 2**40  # a position that sees nothing has its first pixel here and its last at the negative of it
 
 
@@ -64,9 +66,15 @@ class Sight:
         return self.step * len(self.first)
 
     def slide(self, window: Window) -> "Sight":
-        """After an operator that reads a window of positions for each of its answer: convolution, pooling, crop."""
+        """After an operator that reads a window of positions for each of its answer: convolution, pooling, crop.
+
+        Raises:
+            Unproven: the cells become too large, or the window is.
+        """
         step = self.step * window.stride
-        count = math.lcm(self.period, step) // step
+        count = _period(self.period, step) // step
+        if count * window.kernel > _MOST_READS:
+            raise Unproven(f"a kernel of {window.kernel} px on a grid of {count * step} px")
         starts = window.start + window.stride * np.arange(count)
         first, last = self._look(starts[:, None] + window.dilation * np.arange(window.kernel))
         lost = self.lost + self.step * (window.start - window.end + window.span - window.stride)
@@ -104,11 +112,11 @@ class Sight:
         """What an operator sees that reads the same position of both axes.
 
         Raises:
-            Unproven: the axes are not equally long.
+            Unproven: the axes are not equally long, or repeat themselves together too seldom.
         """
         if (self.step, self.lost) != (other.step, other.lost):
             raise Unproven("axes that are not equally long")
-        count = math.lcm(len(self.first), len(other.first))
+        count = _period(self.period, other.period) // self.step
         (first, last), (first_too, last_too) = self._look(np.arange(count)), other._look(np.arange(count))
         before, after = map(max, self.spoilt, other.spoilt)
         return Sight(self.step, self.lost, np.minimum(first, first_too), np.maximum(last, last_too), (before, after))
@@ -138,3 +146,11 @@ class Sight:
         cell, phase = np.divmod(positions, len(self.first))
         moved = cell * self.period
         return self.first[phase] + moved, self.last[phase] + moved
+
+
+def _period(one: int, other: int) -> int:
+    """Side of a cell that both fit into, px. Raises Unproven if it is too large."""
+    common = math.lcm(one, other)
+    if common > LARGEST:
+        raise Unproven(f"a grid of {common} px, where {LARGEST} px is the largest that is followed")
+    return common

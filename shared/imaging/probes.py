@@ -1,6 +1,7 @@
 """Pictures that test an engine, the same ones on every machine and with every version of numpy; and what they test."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,12 @@ _BLOBS = 48
 _FLIP = np.uint8(128)  # a value and the one with this bit turned are 128 apart, whatever the value
 
 Predict = Callable[[Pixels], Pixels]  # a tile (core + 2 halo, core + 2 halo, C) → its answer (planes, core, core)
+
+
+class PredictTiles(Protocol):
+    """Tiles (N, core + 2 halo, core + 2 halo, C) → their answers (N, planes, core, core), each a mean over `views`."""
+
+    def __call__(self, tiles: Pixels, views: int = 1) -> Pixels: ...
 
 
 def known_question(side: int, channels: int, seed: int) -> NDArray[np.uint8]:
@@ -52,6 +59,39 @@ def measure_beyond_halo(predict: Predict, *, grid: int, halo: int, channels: int
     near, cell = slice(grid, -grid), slice(grid, 2 * grid)
     changed[near, near] = question[near, near]
     return _largest_difference(predict(question)[:, cell, cell], predict(changed)[:, cell, cell])
+
+
+def measure_together(predict_tiles: PredictTiles, tiles: Pixels) -> int:
+    """Largest difference of the answers to tiles (N, H, W, C) of one request from that to each alone, in 1/255.
+
+    Raises:
+        ValueError: an answer has another shape than that of each alone, or is not of bytes.
+    """
+    together = predict_tiles(tiles)
+    alone = np.concatenate([predict_tiles(tile[None]) for tile in tiles])
+    _check_like(together, alone, asked=f"{len(tiles)} tiles")
+    return _largest_difference(together, alone)
+
+
+def measure_views(predict_tiles: PredictTiles, tile: Pixels) -> int:
+    """Largest difference of the answer to four views of a tile (side, side, C) from the mean over its flips, in 1/255.
+
+    Raises:
+        ValueError: the answer has another shape than that to one view, or is not of bytes.
+    """
+    views = predict_tiles(tile[None], views=4)
+    flips = [(down, across) for down in (1, -1) for across in (1, -1)]
+    answers = [
+        predict_tiles(np.ascontiguousarray(tile[None, ::down, ::across]))[:, :, ::down, ::across]
+        for down, across in flips
+    ]
+    _check_like(views, answers[0], asked="4 views")
+    return _largest_difference(views, np.rint(np.mean(answers, axis=0)).astype(np.uint8))
+
+
+def _check_like(answer: Pixels, expected: Pixels, *, asked: str) -> None:
+    if answer.shape != expected.shape or answer.dtype != np.uint8:
+        raise ValueError(f"{asked} are answered by {answer.dtype} {answer.shape}, not by uint8 {expected.shape}")
 
 
 def _largest_difference(one: Pixels, other: Pixels) -> int:

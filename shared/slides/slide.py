@@ -4,6 +4,7 @@ import errno
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from shared.errors import Rejected
 from shared.imaging.normalisation import Window
 from shared.imaging.tiling import Box, Pixels
 
+OVERVIEW_THREADS = 2  # decoding does not hold the interpreter's lock
 PIECE = 2**22  # px read at once when going over the whole image; more only where the file's own tiles are larger
 SHARPEST, COARSEST = 0.01, 100.0  # µm per pixel that a microscope can have; 72 dpi is a screen
 
@@ -120,12 +122,17 @@ class Slide(ABC):
         """
         index, factor = self._reduce(side)
         picture = np.empty((*self.overview_size(side), 3), dtype=np.uint8)
-        for piece in self.levels[index].pieces(factor):
+
+        def average(piece: Box) -> None:
             if check is not None:
                 check()
             small = np.asarray(Image.fromarray(np.ascontiguousarray(self._read(piece, index))).reduce(factor))
             top, left = piece.top // factor, piece.left // factor
             picture[top : top + small.shape[0], left : left + small.shape[1]] = small
+
+        with ThreadPoolExecutor(OVERVIEW_THREADS) as pool:
+            for _ in pool.map(average, self.levels[index].pieces(factor)):
+                pass  # an error in any of them is raised here, and drops the rest
         return picture
 
     def overview_size(self, side: int) -> tuple[int, int]:

@@ -83,6 +83,23 @@ class ModelServerPromises:
         server.load(name, small_export.files)
         assert server.infer(name, tile).any()
 
+    def test_a_model_that_was_unloaded_can_be_loaded_again_at_once(
+        self, server: ModelServer, name: str, tile: Pixels, small_export: Export
+    ) -> None:
+        server.load(name, small_export.files)
+        answer = server.infer(name, tile)
+        server.unload(name)
+        assert not server.is_loaded(name)
+        with pytest.raises(NotLoaded):
+            server.infer(name, tile)
+        server.load(name, small_export.files)
+        for _ in range(3):
+            np.testing.assert_array_equal(server.infer(name, tile), answer)
+
+    def test_a_model_that_nobody_loaded_may_be_unloaded(self, server: ModelServer, name: str) -> None:
+        server.unload(name)
+        assert not server.is_loaded(name)
+
     def test_a_model_with_a_localiser_answers_for_tiles_and_for_overviews(
         self, server: ModelServer, name: str, localising_export: Export
     ) -> None:

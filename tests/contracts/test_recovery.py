@@ -1,5 +1,6 @@
 """What the predictor makes of a model server's faults: engines and servers that die, models that answer wrongly."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from shared.errors import Rejected
 from shared.imaging.tiling import Pixels
 from shared.settings import Settings
 from shared.storage import Storage, model_key
-from tests.toy_graphs import OVERVIEW, write_localiser
+from tests.toy_graphs import BACKEND_BEFORE_BATCHES, OVERVIEW, write_localiser
 from tests.triton_insides import kill_engine, regions
 
 RECOVERED_S = 30  # a generous "within seconds"
@@ -80,6 +81,25 @@ def test_the_predictor_loads_what_is_missing(predictor: Predictor, series: Serie
     assert [number for number, _ in answers] == list(range(6))
     for number, answer in answers:
         np.testing.assert_array_equal(answer, predictor.predict(series.model, series.tiles[number]))
+
+
+def test_a_version_from_before_batches_is_asked_for_a_tile_at_a_time(
+    servers: Stack, predictor: Predictor, localising_export: Export
+) -> None:
+    config = {
+        "backend": "python",
+        "max_batch_size": 0,
+        "input": [{"name": "IMAGE", "data_type": "TYPE_UINT8", "dims": [1, -1, -1, 2]}],
+        "output": [{"name": "PROBABILITY", "data_type": "TYPE_UINT8", "dims": [1, 1, -1, -1]}],
+        "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+    }
+    contract = localising_export.contract.model_copy(update={"warp": None, "channels": 2})
+    files = {"config.json": json.dumps(config).encode(), "model.py": BACKEND_BEFORE_BATCHES}
+    series = Series(store(servers, replace(localising_export, files=files, contract=contract)))
+    series.tiles = series.tiles[..., :2]
+    for number, answer in series.predict(predictor):
+        np.testing.assert_array_equal(answer[:, 0], series.tiles[number, ..., 0])
+    assert predictor.describe_engine(series.model) == {}
 
 
 def test_an_engine_that_dies_amid_tiles_is_back_within_seconds(

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from deploy.local.stack import Stack
 from services.trainer.export import Export
+from services.worker import model_server
 from services.worker.model_server import TritonServer
 from services.worker.shared_memory import FOLDER, PREFIX, Region
 from services.worker.slots import Shape, Slot
@@ -131,6 +133,21 @@ def test_a_server_that_cannot_map_our_memory_is_sent_the_tiles(
     slot = lend(server, tile, small_export)
     assert slot.place is None
     np.testing.assert_array_equal(server.infer_slot(name, slot), server.infer(name, tile))
+
+
+def test_a_server_that_is_busy_is_asked_for_shared_memory_again(
+    server: TritonServer, name: str, tile: Pixels, small_export: Export, servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.load(name, small_export.files)
+    triton = psutil.Process(servers.process("triton").pid)
+    triton.suspend()
+    try:
+        with monkeypatch.context() as hasty:
+            hasty.setattr(model_server, "SECONDS_FOR_LITTLE", 0.3)
+            assert lend(server, tile, small_export).place is None
+    finally:
+        triton.resume()
+    assert lend(server, tile, small_export).place is not None
 
 
 def test_memory_is_shared_again_with_a_server_that_was_restarted(

@@ -1,6 +1,7 @@
 """What an export promises of tiles, and who looks whether it is kept."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.trainer.networks import Network
 from services.trainer.serving.checks import Unfaithful
 from services.trainer.serving.exactness import find_promise
 from services.trainer.serving.served_graph import ServedGraph
+from services.worker.connection import Refused
 from services.worker.inspection import MEND, check_contract, inspect
 from shared.errors import Rejected
 from shared.graphs import analyse
@@ -74,12 +76,17 @@ class OnnxRuntime:
         self.haste = haste
         self.largest = 0
 
-    def __call__(self, tile: Pixels) -> Pixels:
-        answer: Pixels = self.session.run(None, {"IMAGE": tile[None]})[0][0]
-        self.largest = max(self.largest, tile.size)
-        hasty = self.haste if tile.size < self.largest else 0
-        shifted: Pixels = np.clip(answer.astype(int) + hasty, 0, 255).astype(np.uint8)
+    def __call__(self, tiles: Pixels, views: int = 1) -> Pixels:
+        turns = [slice(None), slice(None, None, -1)] if views > 1 else [slice(None)]
+        turned = [self.answer(tiles[:, down, across])[:, :, down, across] for down in turns for across in turns]
+        self.largest = max(self.largest, tiles[0].size)
+        hasty = self.haste if tiles[0].size < self.largest else 0
+        shifted: Pixels = np.clip(np.rint(np.mean(turned, axis=0)) + hasty, 0, 255).astype(np.uint8)
         return shifted
+
+    def answer(self, tiles: Pixels) -> Pixels:
+        answer: Pixels = self.session.run(None, {"IMAGE": tiles})[0]
+        return answer
 
 
 def change(export: Export, **changes: Any) -> TilingContract:
@@ -138,8 +145,6 @@ def test_a_contract_that_contradicts_itself_is_refused(exact: Export) -> None:
     with pytest.raises(ValidationError, match="looks 25 px far, its halo is 24 px"):
         change(exact, reach=25)
     with pytest.raises(ValidationError, match="has a measured bound"):
-        change(exact, exactness="tolerant")
-    with pytest.raises(ValidationError, match="has a measured bound"):
         change(exact, bound=1)
 
 
@@ -161,6 +166,11 @@ def test_a_contract_from_before_the_reach_was_computed_passes(exact: Export) -> 
         ("exact", {"halo": 20, "reach": None}, "a halo of 20 px on a grid of 4 px, the graph has 24 px"),
         ("exact", {"halo": 24, "grid": 2}, "a halo of 24 px on a grid of 2 px, the graph has 24 px on a grid of 4 px"),
         ("tolerant", {"exactness": "exact", "bound": None, "reach": None}, "says exact .* the graph looks 22 px far"),
+        ("exact", {"reach": 21}, "says a reach of 21 px, but the graph looks 22 px far"),
+        ("exact", {"bytes_per_pixel": 1}, r"says 1 bytes per pixel, but the graph needs \d+"),
+        ("untileable", {"reach": 9}, "says a reach of 9 px, but the graph looks as far as the tile goes"),
+        ("tolerant", {"bound": 3}, "a measured bound of at most 2/255, this one has 3/255"),
+        ("tolerant", {"bound": None}, "a measured bound of at most 2/255, this one has none"),
         ("untileable", {"exactness": "exact"}, "says exact, but .* as a whole through InstanceNormalization"),
         ("untileable", {"exactness": "tolerant", "bound": 1}, "says tolerant, but .* through InstanceNormalization"),
     ],
@@ -171,6 +181,11 @@ def test_a_contract_that_promises_more_than_its_graph_holds_is_refused(
     export: Export = request.getfixturevalue(name)
     with pytest.raises(Rejected, match=f"{told}.*{MEND}"):
         check_contract(export.files["model.onnx"], change(export, **changes))
+
+
+def test_a_tolerant_version_from_before_bounds_were_measured_can_still_be_read(tolerant: Export) -> None:
+    stored = {**tolerant.contract.model_dump(mode="json"), "bound": None}
+    assert TilingContract.model_validate(stored).exactness is Exactness.TOLERANT
 
 
 def test_what_cannot_be_analysed_may_only_be_untileable(exact: Export) -> None:
@@ -203,16 +218,65 @@ def test_the_difference_from_torch_is_measured(exact: Export) -> None:
     assert serving.largest_difference in (2, 3)
 
 
+def alone(tiles: Pixels, views: int) -> None:
+    """An engine of before: a tile a request."""
+    if len(tiles) > 1:
+        raise Refused("unexpected shape for input 'IMAGE'")
+
+
+def first(tiles: Pixels, views: int) -> tuple[Pixels, int]:
+    return tiles[:1], views
+
+
+def one_view(tiles: Pixels, views: int) -> tuple[Pixels, int]:
+    return tiles, 1
+
+
+def mixed(tiles: Pixels, views: int) -> tuple[Pixels, int]:
+    return tiles[::-1], views
+
+
+@pytest.mark.parametrize(
+    ("slip", "told"),
+    [
+        (alone, "protocol 2, but unexpected shape"),
+        (first, "protocol 2, but 2 tiles are answered by"),
+        (one_view, r"four views from the mean over the flips by \d+/255"),
+        (mixed, r"two tiles of one request differ from each alone by \d+/255"),
+    ],
+)
+def test_an_engine_that_does_not_speak_the_protocol_of_the_contract_is_refused(
+    exact: Export, slip: Callable[[Pixels, int], tuple[Pixels, int] | None], told: str
+) -> None:
+    honest = OnnxRuntime(exact)
+
+    def predict(tiles: Pixels, views: int = 1) -> Pixels:
+        return honest(*(slip(tiles, views) or (tiles, views)))
+
+    with pytest.raises(Rejected, match=f"{told}.*{MEND}"):
+        inspect(exact.contract, predict, {})
+
+
+def test_an_engine_of_before_need_not_speak_it(exact: Export) -> None:
+    honest = OnnxRuntime(exact)
+
+    def predict(tiles: Pixels, views: int = 1) -> Pixels:
+        alone(tiles, views)
+        return honest(tiles)
+
+    assert inspect(change(exact, protocol=1), predict, {}).largest_difference <= 1
+
+
 def test_an_engine_whose_tiles_show_seams_is_refused(exact: Export) -> None:
     with pytest.raises(Rejected, match=r"four that make it up by (9|10|11)/255, where 3/255 is allowed"):
         inspect(exact.contract, OnnxRuntime(exact, haste=10), {})
 
 
 def test_an_engine_that_sees_beyond_the_halo_is_refused(exact: Export) -> None:
-    def predict(tile: Pixels) -> Pixels:
+    def predict(tiles: Pixels, views: int = 1) -> Pixels:
         """A tile's sides as they should be, but its first pixel tells on all others of a small tile."""
-        answer = honest(tile)
-        return answer + tile[0, 0, 0] // 2 if len(tile) == 3 * 4 + 2 * 24 else answer
+        answer = honest(tiles, views)
+        return answer + tiles[0, 0, 0, 0] // 2 if tiles.shape[1] == 3 * 4 + 2 * 24 else answer
 
     honest = OnnxRuntime(exact)
     with pytest.raises(Rejected, match=r"pixels more than 24 px away change an answer by \d+/255"):

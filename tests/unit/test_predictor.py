@@ -1,5 +1,6 @@
 """The predictor in front of a server that answers at once: order, bounds, and what it gives back."""
 
+import itertools
 import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -28,6 +29,8 @@ class Echo:
 
     def __init__(self) -> None:
         self.loads = self.known_questions = self.lent = self.at_once = self.most_at_once = 0
+        self.held: list[str] = []  # names, in the order of their loading
+        self.unloading_error: Exception | None = None
         self.views: list[int] = []
         self.errors: list[Exception] = []  # raised one by one, instead of answers
         self.gate = threading.Event()  # no slot is answered before it opens
@@ -36,10 +39,16 @@ class Echo:
         self._lock = threading.Lock()
 
     def is_loaded(self, name: str) -> bool:
-        return self.loads > 0
+        return name in self.held
 
     def load(self, name: str, files: Mapping[str, bytes]) -> None:
         self.loads += 1
+        self.held.append(name)
+
+    def unload(self, name: str) -> None:
+        if self.unloading_error is not None:
+            raise self.unloading_error
+        self.held.remove(name)
 
     def infer(self, name: str, tiles: Pixels, *, views: int = 1) -> Pixels:
         self.known_questions += 1
@@ -91,8 +100,7 @@ def predictor(server: Echo) -> Predictor:
     return Predictor(server, cast("Storage", SimpleNamespace()), in_flight=2)
 
 
-@pytest.fixture
-def model() -> ServedModel:
+def make_model() -> ServedModel:
     contract = TilingContract(
         channels=1,
         classes=["background", "bright"],
@@ -105,6 +113,20 @@ def model() -> ServedModel:
         known_answer=KnownAnswer(side=SIDE, seed=0, step=CORE, answer=[[[0]]], tolerance=255),
     )
     return ServedModel(uuid4(), uuid4(), {}, contract)
+
+
+@pytest.fixture
+def model() -> ServedModel:
+    return make_model()
+
+
+@pytest.fixture
+def models() -> list[ServedModel]:
+    return [make_model() for _ in range(5)]
+
+
+def names(*models: ServedModel) -> list[str]:
+    return [model.server_name for model in models]
 
 
 def put(number: int, out: Pixels) -> None:
@@ -200,9 +222,17 @@ def test_every_slot_comes_back_from_requests_that_fail(predictor: Predictor, ser
 
 
 def test_a_model_that_is_not_loaded_is_loaded_once_for_all_that_wait(
-    predictor: Predictor, server: Echo, model: ServedModel
+    predictor: Predictor, server: Echo, model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.errors = [NotLoaded("gone"), NotLoaded("gone")]
+    calls, both, infer_slot = itertools.count(), threading.Barrier(2), server.infer_slot
+
+    def find_it_gone(name: str, slot: Slot, *, views: int = 1) -> Pixels:
+        if next(calls) < 2:
+            both.wait(10)
+            raise NotLoaded("gone")
+        return infer_slot(name, slot, views=views)
+
+    monkeypatch.setattr(server, "infer_slot", find_it_gone)
     assert len(list(predictor.predict_each(model, range(10), shape_of, put))) == 10
     assert server.loads == 1
 
@@ -222,3 +252,60 @@ def test_after_a_failure_the_known_answer_is_asked_for_again(
 
 def test_an_engine_is_described_by_what_answers_the_known_question(predictor: Predictor, model: ServedModel) -> None:
     assert predictor.describe_engine(model) == {"side": str(SIDE)}
+
+
+# How many models the server holds.
+
+
+def test_the_models_that_were_not_used_for_the_longest_time_are_unloaded(
+    predictor: Predictor, server: Echo, models: list[ServedModel]
+) -> None:
+    first, second, third, fourth, fifth = models
+    for model in (first, second, third):
+        predictor.ensure_loaded(model)
+    predictor.predict(first, np.zeros(SHAPE, np.uint8))
+    for model in (fourth, fifth):
+        predictor.ensure_loaded(model)
+    assert server.held == names(first, fourth, fifth)
+
+
+def test_room_is_made_before_the_next_model_is_loaded(
+    predictor: Predictor, server: Echo, models: list[ServedModel]
+) -> None:
+    most = 0
+    for model in models:
+        predictor.ensure_loaded(model)
+        most = max(most, len(server.held))
+    assert most == 3
+
+
+def test_a_model_whose_tiles_are_being_predicted_is_not_unloaded(
+    predictor: Predictor, server: Echo, models: list[ServedModel]
+) -> None:
+    first, *others = models
+    predictor.ensure_loaded(first)
+    answers = predictor.predict_each(first, range(10), shape_of, put)
+    next(answers)
+    for model in others:
+        predictor.ensure_loaded(model)
+    assert server.held == names(first, *others[-2:])
+    answers.close()
+    predictor.ensure_loaded(models[1])
+    assert first.server_name not in server.held
+
+
+def test_a_model_that_was_unloaded_must_give_its_known_answer_again(
+    predictor: Predictor, server: Echo, models: list[ServedModel]
+) -> None:
+    for model in (*models, models[0]):
+        predictor.ensure_loaded(model)
+    assert (server.loads, server.known_questions) == (6, 6)
+
+
+def test_a_server_that_does_not_unload_is_no_harm(
+    predictor: Predictor, server: Echo, models: list[ServedModel]
+) -> None:
+    server.unloading_error = Unavailable("busy")
+    for model in models:
+        predictor.ensure_loaded(model)
+    assert server.held == names(*models)

@@ -247,6 +247,20 @@ def test_only_so_many_pixels_are_kept_and_a_larger_tile_is_answered_all_the_same
     assert sides_kept(model) == [128]
 
 
+def test_a_slides_tiles_and_bundles_stay_compiled_side_by_side(backend: Any) -> None:
+    compiled: list[tuple[int, ...]] = []
+
+    def compile_for(shape: tuple[int, ...], rounded: bool) -> Any:
+        compiled.append(shape)
+        return lambda images: images[:, :1, :1]
+
+    predictor = backend.Predictor(SimpleNamespace(compile=compile_for))
+    tile, bundle = np.zeros((1, 2240, 2240, 1), np.uint8), np.zeros((20, 320, 320, 1), np.uint8)
+    for images in (tile, bundle, tile, bundle):
+        predictor.predict(images)
+    assert compiled == [tile.shape, bundle.shape]
+
+
 # What computes.
 
 

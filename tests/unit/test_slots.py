@@ -1,14 +1,17 @@
 """Slots without a model server: where they lie, and what becomes of their memory."""
 
 import errno
+import fcntl
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from services.worker import shared_memory
-from services.worker.shared_memory import Region, is_abandoned, remove_abandoned
+from services.worker.shared_memory import PREFIX, Region, is_abandoned, remove_abandoned
 from services.worker.slots import RegionRefused, Slots
 from shared.errors import Unavailable
 
@@ -121,6 +124,19 @@ def test_without_sharing_nothing_is_registered(book: Book) -> None:
     assert not book.names
 
 
+def test_memory_that_the_server_needs_itself_is_left_to_it(
+    slots: Slots, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 40960
+    free = SimpleNamespace(f_bavail=4 * needed // 4096 - 1, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: free)
+    with pytest.raises(OSError, match="4 times as much"):
+        Region(needed)
+    assert slots.take(TILES, ANSWER).place is not None  # smaller
+    free.f_bavail += 1
+    assert Region(needed).size == needed
+
+
 def test_only_regions_that_nobody_holds_are_removed(folder: Path) -> None:
     held, left = Region(4096), Region(4096)
     name = left.name
@@ -130,6 +146,64 @@ def test_only_regions_that_nobody_holds_are_removed(folder: Path) -> None:
     assert not is_abandoned(held.name)
     assert is_abandoned(name)
     assert {path.name for path in folder.iterdir()} == {held.name, "of-somebody-else"}
+
+
+def test_a_region_is_removed_while_nobody_can_claim_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or another process, that has just made it, would take its lock in between and use what has no name any more."""
+    (folder / f"{PREFIX}1-new").touch()
+    claimed: list[bool] = []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        with path.open() as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                claimed.append(False)
+            else:
+                claimed.append(True)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    remove_abandoned()
+    assert claimed == [False]
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_link(path: Path) -> None:
+    aim = path.with_name("of-somebody-else")
+    aim.touch()
+    path.symlink_to(aim)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.timeout(10)  # it would wait for ever for somebody to write into the pipe
+@pytest.mark.parametrize("make", [make_pipe, make_link, make_socket, Path.mkdir])
+def test_what_is_no_region_but_has_the_name_of_one_is_left_alone(
+    folder: Path, slots: Slots, make: Callable[[Path], None]
+) -> None:
+    path = folder / f"{PREFIX}1-odd"
+    make(path)
+    left = f"{PREFIX}1-left"
+    (folder / left).touch()
+    remove_abandoned()
+    assert not is_abandoned(path.name)
+    assert path.is_symlink() or path.exists()
+    assert not (folder / left).exists()
+
+
+def test_what_another_account_left_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / f"{PREFIX}1-theirs"
+    path.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    remove_abandoned()
+    assert not is_abandoned(path.name)
+    assert path.exists()
 
 
 def test_the_registration_of_a_region_that_nobody_holds_is_dropped(slots: Slots, book: Book) -> None:

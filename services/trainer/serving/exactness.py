@@ -10,10 +10,9 @@ from services.trainer.serving.served_graph import ServedGraph
 from shared.graphs import GraphFacts, Unproven, analyse
 from shared.imaging.probes import measure_seam
 from shared.imaging.tiling import Pixels
-from shared.schemas.contracts import Exactness
+from shared.schemas.contracts import TOLERATED, Exactness
 
 SEEDS = range(3)  # of the pictures on which a seam is measured
-TOLERATED = 2  # steps of 1/255: a seam that nobody sees
 
 
 @dataclass(frozen=True)

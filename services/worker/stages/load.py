@@ -23,10 +23,9 @@ def load(context: Context, work: Work) -> Outcome:
     with clock.step("load and check"):
         context.predictor.ensure_loaded(model)
 
-    def predict(tile: Pixels) -> Pixels:
+    def predict(tiles: Pixels, views: int = 1) -> Pixels:
         work.check()
-        answer: Pixels = context.predictor.predict(model, tile[None])[0]
-        return answer
+        return context.predictor.predict(model, tiles, views)
 
     with clock.step("measure"):
         serving = inspect(model.contract, predict, context.predictor.describe_engine(model))

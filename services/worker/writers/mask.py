@@ -18,7 +18,7 @@ from shared.imaging.tiling import Box, Pixels
 
 TILE = 512  # px
 CLASSIC_LIMIT = 2**31  # bytes; larger files are written as BigTIFF
-LEVEL = 6  # of deflate; libdeflate takes 7 ms for a million pixels
+LEVEL = 1  # of deflate: a quarter of the time of level 6, files a sixth larger
 
 
 def write_mask(target: Path | BinaryIO, tiles: Iterable[bytes], *, height: int, width: int, mpp: float | None) -> None:

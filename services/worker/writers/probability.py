@@ -82,7 +82,7 @@ def _create(probability: ProbabilityMap, content: dict[str, Buffer]) -> Any:
         chunks=(1, CHUNK, CHUNK),
         shards=(len(probability.classes), probability.side, probability.side),
         dtype="uint8",
-        compressors=ZstdCodec(level=3),
+        compressors=ZstdCodec(level=1),
         dimension_names=["c", "y", "x"],
         config={"write_empty_chunks": True},  # every shard must be there to be counted and verified
     )
