@@ -245,4 +245,7 @@ def _known_question(model: ServedModel) -> Pixels:
 
 def _result(waiting: tuple[Item, Slot, "Future[Pixels]"]) -> tuple[Item, Pixels]:
     item, _, future = waiting
-    return item, future.result()
+    try:
+        return item, future.result()
+    finally:
+        del waiting, future  # an error holds this frame, and through the future itself: pixels would stay for long

@@ -1,7 +1,9 @@
 """The predictor in front of a server that answers at once: order, bounds, and what it gives back."""
 
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -219,6 +221,23 @@ def test_every_slot_comes_back_from_requests_that_fail(predictor: Predictor, ser
     with pytest.raises(Unavailable):
         list(predictor.predict_each(model, range(10), shape_of, put))
     assert server.lent == 0
+
+
+def test_a_failed_request_leaves_no_pixels_behind(predictor: Predictor, server: Echo, model: ServedModel) -> None:
+    class Item:
+        """Something that is gone when nothing holds it."""
+
+    server.errors = [Unavailable("away")]
+    item = Item()
+    gone = weakref.ref(item)
+    gc.disable()  # what is held in a circle goes only when the collector comes
+    try:
+        with pytest.raises(Unavailable):
+            list(predictor.predict_each(model, iter([item]), shape_of, lambda _, out: put(1, out)))
+        del item
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_model_that_is_not_loaded_is_loaded_once_for_all_that_wait(
