@@ -19,7 +19,7 @@ from services.trainer.evaluation import evaluate
 from services.trainer.export import export_model
 from services.trainer.fetching import CHECKPOINT, load_weights
 from services.trainer.history import Epoch
-from services.trainer.job import draw_reports, serving_of, write_card
+from services.trainer.job import draw_reports, quantiser_of, serving_of, write_card
 from services.trainer.ranks import train_on_devices
 from services.trainer.reports.panels import PanelRow, draw_panel
 from services.trainer.snapshot import Snapshot
@@ -51,13 +51,15 @@ def train_recipe(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     pairs = thin_out(everything, share=options.labels, seed=order.seed)
     start = find_start(order, everything, pairs, weights=options.start)
     _say(f"training {options.recipe} on {len(pairs)} images of {images}: {order.epochs} epochs at most ...")
-    trained = train_on_devices(order, load_samples(pairs, order), listener=_Progress(order), start=start)
+    samples = load_samples(pairs, order)
+    trained = train_on_devices(order, samples, listener=_Progress(order), start=start)
     fabric = make_fabric(order.precision)
     evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=lambda: None)
     data = {"folder": "/".join(images.parts[-3:]), "images": len(pairs)}
     spec = {"parameters": order.model_dump(mode="json", exclude={"dataset_version"}), "dataset_version": data}
     card = write_card(spec, trained, evaluation, images=len(pairs))
-    export = export_model(trained.network, card=card, serving=serving_of(order, evaluation))
+    quantiser = quantiser_of(order, trained, evaluation, samples=samples, check=lambda: None)
+    export = export_model(trained.network, card=card, serving=serving_of(order, evaluation), quantiser=quantiser)
     folder = options.save or Path(mkdtemp(prefix="overtile-model-"))
     write_files(folder, export.files)
     write_files(folder / "reports", draw_reports(trained, evaluation))

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from services.trainer.networks import Network, UNetStn
+from services.trainer.quantising import Quantiser
 from services.trainer.serving.checks import answer_of, check_engine, check_localiser
 from services.trainer.serving.exactness import find_promise
 from services.trainer.serving.served_graph import ServedGraph, ServedLocaliser
+from shared.domain.model_files import QUANTISED
 from shared.imaging.probes import known_question
-from shared.schemas.contracts import BATCHES, Activation, KnownAnswer, TilingContract, WarpContract
+from shared.schemas.contracts import BATCHES, Activation, KnownAnswer, Precision, TilingContract, WarpContract
 from shared.schemas.preparation import StainContract
 
 CORES = [128, 256, 384, 512, 768, 1024, 1536, 2048]  # px; multiples of every grid up to 128
@@ -37,6 +39,7 @@ class Export:
     files: dict[str, bytes]  # by name in the model version's folder
     contract: TilingContract
     digest: str  # sha256 of model.onnx, hex
+    card: Mapping[str, Any] = field(default_factory=dict)  # as it was given, and what was found when exporting
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def export_model(
     card: Mapping[str, Any],
     classes: Sequence[str] | None = None,
     serving: Serving | None = None,
+    quantiser: Quantiser | None = None,
 ) -> Export:
     """Export the network with everything it takes to serve it, after proving that the export is faithful.
 
@@ -67,6 +71,7 @@ def export_model(
         card: what a reader should know about the model; any JSON.
         classes: their names, the background first.
         serving: what the contract asks for besides; by default nothing.
+        quantiser: tries the graph in int8, which is then served if it is as good.
 
     Raises:
         Unfaithful: tiles of the network would show seams, or an exported graph answers differently from torch.
@@ -77,18 +82,28 @@ def export_model(
     side, step = CORES[0] + 2 * served.halo, served.network.grid
     check_engine(graph, served, [(side, side), (side - 2 * step, side - step)])
     contract = _contract(served, graph, classes or default_classes(network.classes), serving or Serving())
-    localiser = _export_localiser(served.network)
-    digest = _hash(graph)
+    graphs = {"model.onnx": graph, **_export_localiser(served.network)}
+    if quantiser is not None:
+        trial = quantiser.try_out(graph, served.network, contract.known_answer)
+        card = {**card, "int8": trial.summarise()}
+        if trial.taken:
+            graphs[QUANTISED] = trial.graph
+            contract = contract.model_copy(update={"precision": Precision.INT8})
+    return _pack(whole, graphs, contract, card)
+
+
+def _pack(network: Network, graphs: Mapping[str, bytes], contract: TilingContract, card: Mapping[str, Any]) -> Export:
+    """All the files; the card lists the hashes of the others."""
+    digest = _hash(graphs["model.onnx"])
     files = {
-        "model.onnx": graph,
-        **localiser,
+        **graphs,
         "model.py": _BACKEND.read_bytes(),
         "config.json": _as_json(_triton_config(contract, digest)),
         "contract.json": _as_json(contract.model_dump(mode="json")),
-        "checkpoint.safetensors": save_tensors(whole.state_dict()),
+        "checkpoint.safetensors": save_tensors(network.state_dict()),
     }
     files["card.json"] = _as_json({**card, "files": {name: _hash(body) for name, body in files.items()}})
-    return Export(files, contract, digest)
+    return Export(files, contract, digest, card)
 
 
 def default_classes(classes: int) -> list[str]:

@@ -1,15 +1,17 @@
 """TRAIN: from a dataset version to a stored model version, ready to be registered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from services.trainer.data import Sample
 from services.trainer.devices import make_fabric
 from services.trainer.evaluation import Evaluation, evaluate
 from services.trainer.export import Export, Serving, export_model
 from services.trainer.fetching import fetch_material, fetch_start
 from services.trainer.following import SNAPSHOT, JobListener, find_snapshot, track
+from services.trainer.quantising import Quantiser
 from services.trainer.ranks import train_on_devices
 from services.trainer.reports.curves import draw_curves
 from services.trainer.reports.hardware import code_version, describe_hardware
@@ -58,11 +60,13 @@ def train_block(context: Context, work: Work) -> Outcome:
             evaluation = evaluate(trained.network, trained.held, order=order, fabric=fabric, check=work.check)
         with clock.step("export"):
             card = write_card(job.spec, trained, evaluation, images=len(material.samples))
-            export = export_model(trained.network, card=card, serving=serving_of(order, evaluation))
+            quantiser = quantiser_of(order, trained, evaluation, samples=material.samples, check=work.check)
+            serving = serving_of(order, evaluation)
+            export = export_model(trained.network, card=card, serving=serving, quantiser=quantiser)
     work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
         artifacts = [*_store_reports(context.storage, job.id, trained, evaluation), *_snapshot_artifact(listener)]
-        model, model_artifacts = _store_model(context, work, order, export, card)
+        model, model_artifacts = _store_model(context, work, order, export)
     return Outcome(result={"seconds": clock.seconds}, artifacts=[*model_artifacts, *artifacts], model=model)
 
 
@@ -85,6 +89,28 @@ def serving_of(order: TrainIn, evaluation: Evaluation) -> Serving:
         invert=asked.invert,
         threshold=evaluation.threshold,
         closing=order.closing,
+    )
+
+
+def quantiser_of(
+    order: TrainIn,
+    trained: Trained,
+    evaluation: Evaluation,
+    *,
+    samples: Sequence[Sample],
+    check: Callable[[], None],
+) -> Quantiser | None:
+    """What tries the model in int8, if that was ordered. `samples`: all of them; those not held out set the ranges."""
+    if not order.int8:
+        return None
+    held = {sample.name for sample in trained.held}
+    return Quantiser(
+        training=[sample for sample in samples if sample.name not in held],
+        held=trained.held,
+        threshold=evaluation.threshold,
+        closing=order.closing,
+        seed=order.seed,
+        check=check,
     )
 
 
@@ -142,7 +168,7 @@ def _snapshot_artifact(listener: JobListener) -> list[NewArtifact]:
 
 
 def _store_model(
-    context: Context, work: Work, order: TrainIn, export: Export, card: dict[str, Any]
+    context: Context, work: Work, order: TrainIn, export: Export
 ) -> tuple[NewModelVersion, list[NewArtifact]]:
     job = work.claim.job
     with context.sessions() as session:
@@ -155,7 +181,7 @@ def _store_model(
         digest=export.digest,
         files={name: file.sha256 for name, file in stored.items()},
         contract=export.contract.model_dump(mode="json"),
-        card=card,
+        card=dict(export.card),
     )
     return model, [NewArtifact("model", f"model/{name}", _media_type(name), file) for name, file in stored.items()]
 

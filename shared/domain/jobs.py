@@ -29,7 +29,13 @@ USUAL_THRESHOLD = 0.5  # where the model version recommends none
 VIEWS: dict[str, Literal[1, 4, 8]] = {"none": 1, "flips": 4, "all": 8}
 
 # Fields that orders did not have at first, and what they meant without.
-ADDED_LATER: Json = {"test_time_augmentation": "none", "empty_tiles": "auto", "stretch": None, "stain": None}
+ADDED_LATER: Json = {
+    "test_time_augmentation": "none",
+    "empty_tiles": "auto",
+    "stretch": None,
+    "stain": None,
+    "int8": False,
+}
 
 SMALL_BYTES = 4 * 2**20  # files up to this size are taken for small images, and go in bundles; who opens them will see
 BUNDLE_IMAGES = 256  # in a bundle, at most

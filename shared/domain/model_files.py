@@ -10,13 +10,14 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import Invalid
-from shared.schemas.contracts import TilingContract
+from shared.schemas.contracts import Precision, TilingContract
 from shared.schemas.datasets import Name
 from shared.tables.base import Json
 
 GRAPH, CONFIG, CONTRACT, CARD = "model.onnx", "config.json", "contract.json", "card.json"
 NEEDED = (GRAPH, "model.py", CONFIG, CONTRACT, CARD, "checkpoint.safetensors")
 LOCALISER = "localiser.onnx"  # of networks that are also shown a warp of the whole image
+QUANTISED = "model-int8.onnx"  # of models that may be computed in int8; in and out as the graph
 
 MEND = "fetch the folder again, or export the model anew"
 
@@ -38,7 +39,7 @@ class ModelFiles:
         """
         if not folder.is_dir():
             raise Invalid(f"{folder} is no folder; an exported model is one, with {', '.join(NEEDED)}")
-        found = [file for file in (*NEEDED, LOCALISER) if (folder / file).is_file()]
+        found = [file for file in (*NEEDED, LOCALISER, QUANTISED) if (folder / file).is_file()]
         return cls.of(name or folder.resolve().name, {file: (folder / file).read_bytes() for file in found})
 
     @classmethod
@@ -47,8 +48,11 @@ class ModelFiles:
         _check_name(name)
         _check_present(name, files, NEEDED)
         config, contract, card = (_parse(name, file, files[file]) for file in (CONFIG, CONTRACT, CARD))
-        if _read_contract(name, contract).warp is not None:
+        promised = _read_contract(name, contract)
+        if promised.warp is not None:
             _check_present(name, files, (LOCALISER,))
+        if promised.precision is Precision.INT8:
+            _check_present(name, files, (QUANTISED,))
         for file, announced in _announced(config, card).items():
             if file in files and hashlib.sha256(files[file]).hexdigest() != announced:
                 raise Invalid(f"model {name!r}: {file} does not have the sha256 that was noted at its export; {MEND}")

@@ -27,11 +27,15 @@ class Activation(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of the engine. AUTO takes bf16 where the processor has it in hardware."""
+    """Arithmetic of the engine. AUTO takes bf16 where the processor has it in hardware.
+
+    INT8 computes most convolutions in int8, from a graph of their own, where the processor has that; else it is AUTO.
+    """
 
     AUTO = "auto"
     BF16 = "bf16"
     F32 = "f32"
+    INT8 = "int8"
 
 
 class KnownAnswer(BaseModel):

@@ -260,6 +260,10 @@ class TrainIn(BaseModel):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware computes in it"
     )
+    int8: bool = Field(
+        False,
+        description="served faster on processors that compute in int8, if it loses no more than 0.002 of the mean Dice",
+    )
     devices: int = Field(1, ge=1, le=64, description="processors or graphics cards that share each batch")
     deterministic: bool = Field(False, description="bit for bit repeatable on the same hardware, a little slower")
     seed: int = Field(0, ge=0, lt=2**31)

@@ -1,6 +1,7 @@
 """What a version must show on the real model server before anybody may use it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from shared.domain.dispatch import Dispatcher
 from shared.domain.imports import import_model
 from shared.domain.model_files import ModelFiles
 from shared.storage import Storage
+from tests.int8_exports import export_in_int8
 
 
 def bring(platform: Platform, name: str, files: dict[str, bytes]) -> str:
@@ -62,3 +64,28 @@ def test_an_import_that_promises_more_than_its_graph_holds_fails_with_the_mend(
         client.jobs.wait(job, progress=False, timeout=120)
     (version,) = client.models.get(name).versions
     assert (version.state, version.serving) == ("failed", None)
+
+
+@pytest.fixture(scope="module")
+def in_int8() -> Export:
+    return export_in_int8()
+
+
+def test_a_model_in_int8_loads_where_the_processor_computes_in_it_and_elsewhere(
+    client: Client, platform: Platform, in_int8: Export
+) -> None:
+    client.jobs.wait(bring(platform, "quantised", dict(in_int8.files)), progress=False, timeout=120)
+    (version,) = client.models.get("quantised").versions
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    expected = {"int8"} if flags & {"amx_int8", "avx512_vnni"} else {"bf16", "f32"}
+    assert version.serving is not None
+    assert version.serving["engine"]["precision"] in expected
+    assert version.serving["seam"] <= 1
+
+
+def test_the_int8_graph_must_keep_the_contract_as_well(
+    client: Client, platform: Platform, small_export: Export, in_int8: Export
+) -> None:
+    files = {**boast(in_int8), "model-int8.onnx": small_export.files["model.onnx"]}
+    with pytest.raises(JobFailed, match="the graph has 24 px"):
+        client.jobs.wait(bring(platform, "two-models", files), progress=False, timeout=120)

@@ -129,6 +129,14 @@ def test_one_request_trains_a_recipe_to_a_model_that_can_be_promoted_and_used(
     assert ended.spec["parameters"]["threshold"] == pytest.approx(version.card["threshold"])
 
 
+def test_a_training_tries_its_model_in_int8_if_asked(client: Client, drawn: DatasetVersion) -> None:
+    finish(client, order(client, model="eight-bits", **TINY, epochs=1, int8=True))
+    version = client.models.get("eight-bits").versions[0]
+    found = version.card["int8"]
+    assert found.keys() == {"dice_fp32", "dice_int8", "off_known_answer", "taken"}
+    assert version.contract["precision"] == ("int8" if found["taken"] else "auto")
+
+
 def test_a_version_is_fine_tuned_from_another(client: Client, drawn: DatasetVersion) -> None:
     finish(client, order(client, model="first", **TINY, epochs=2))
     start = {"model": "first@1", "freeze_encoder": True}

@@ -160,6 +160,14 @@ def test_a_folder_is_read_with_what_belongs_to_a_model(tmp_path: Path) -> None:
     assert ModelFiles.from_folder(folder, name="other").name == "other"
 
 
+def test_a_model_in_int8_needs_the_graph_for_it() -> None:
+    contract = {**CONTRACT.model_dump(mode="json"), "precision": "int8"}
+    files = make_files(**{"contract.json": json.dumps(contract).encode()})
+    with pytest.raises(Invalid, match=r"model-int8\.onnx missing"):
+        ModelFiles.of("nuclei", files)
+    assert "model-int8.onnx" in ModelFiles.of("nuclei", {**files, "model-int8.onnx": b"graph"}).hashes
+
+
 @pytest.mark.parametrize("name", NEEDED)
 @pytest.mark.parametrize("body", [None, b""])
 def test_a_missing_file_is_named(tmp_path: Path, name: str, body: bytes | None) -> None:

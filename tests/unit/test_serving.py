@@ -70,7 +70,7 @@ def load(backend: Any, export: Export, folder: Path, *, engine: str = "openvino"
     config = json.loads(export.files["config.json"])
     config["parameters"] |= {"precision": {"string_value": precision}, "engine": {"string_value": engine}}
     (folder / "1").mkdir()
-    for name in export.files.keys() & {"model.onnx", "localiser.onnx"}:
+    for name in export.files.keys() & {"model.onnx", "localiser.onnx", "model-int8.onnx"}:
         (folder / "1" / name).write_bytes(export.files[name])
     model = backend.TritonPythonModel()
     model.initialize({"model_config": json.dumps(config), "model_repository": str(folder), "model_version": "1"})
@@ -336,7 +336,7 @@ def test_an_engine_or_a_precision_that_there_is_not_is_refused_at_once(
     start = partial(backend.open_engine, tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="engine must be auto, openvino or onnxruntime, got 'torch'"):
         start({"engine": "torch"})
-    with pytest.raises(ValueError, match="precision must be auto, bf16 or f32, got 'fp16'"):
+    with pytest.raises(ValueError, match="precision must be auto, bf16, f32 or int8, got 'fp16'"):
         start({"engine": "openvino", "precision": "fp16"})
     with pytest.raises(ValueError, match="f32, or in f16 on a graphics card: not in 'bf16'; say auto"):
         start({"engine": "onnxruntime", "precision": "bf16"})

@@ -2,14 +2,15 @@
 
 Runs inside the model server, in an environment that holds numpy, an engine and nothing of this repository: `openvino`
 for processors, or `onnxruntime-gpu` with `onnx` where there is a graphics card. The graph `model.onnx` beside this file
-takes tiles, uint8 (N, H, W, C), and answers uint8 (N, planes, H − 2 halo, W − 2 halo). Where there is a
-`localiser.onnx`, a request may ask it instead: an overview, uint8 (1, S, S, C), gives float32 (1, 3, 3).
+takes tiles, uint8 (N, H, W, C), and answers uint8 (N, planes, H − 2 halo, W − 2 halo), as does any `model-int8.onnx`.
+Where there is a `localiser.onnx`, a request may ask it instead: an overview, uint8 (1, S, S, C), gives float32
+(1, 3, 3).
 
 Of a request: parameter `views` (1, 4 or 8) averages the probabilities over that many flips and transpositions of the
 tiles. Output ENGINE, if asked for, says in JSON what computes.
 
-Of the model's configuration: `engine` (`auto`, `openvino` or `onnxruntime`), `precision` (`auto`, `bf16` or `f32`) and
-`threads` (0: every core the process may use).
+Of the model's configuration: `engine` (`auto`, `openvino` or `onnxruntime`), `precision` (`auto`, `bf16`, `f32`, or
+`int8`: as `auto`, with `model-int8.onnx` where that is fast) and `threads` (0: every core the process may use).
 """
 
 import importlib
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]  # (N, H, W, C)
 Program = Callable[[Images], NDArray[Any]]  # answers to images of one shape; the answer is the caller's
+
+QUANTISED = "model-int8.onnx"
 
 # Px of all the shapes that stay compiled: a tile of 2240 px (5.0 million) and a bundle of small ones (up to 2.1
 # million), so that jobs of both kinds may take turns. A UNet of 31 million weights needs 700 bytes for each.
@@ -160,7 +163,7 @@ class OpenVino:
         self.facts = {
             "engine": "openvino",
             "version": self._openvino.__version__.split("-")[0],
-            "precision": self._options["INFERENCE_PRECISION_HINT"],
+            "precision": "int8" if graph.name == QUANTISED else self._options["INFERENCE_PRECISION_HINT"],
             "device": "CPU",
         }
 
@@ -267,6 +270,9 @@ def open_engine(graph: Path, parameters: dict[str, str]) -> Engine:
     threads = int(parameters.get("threads", "0")) or len(os.sched_getaffinity(0))
     if wanted == "auto":
         wanted = choose_engine()
+    if precision == "int8":
+        precision = "auto"  # of what is not in int8
+        graph = graph.with_name(QUANTISED) if wanted == "openvino" and has_one_of("amx_int8", "avx512_vnni") else graph
     if wanted == "openvino":
         return OpenVino(graph, precision=precision, threads=threads)
     if wanted == "onnxruntime":
@@ -298,12 +304,16 @@ def list_providers(fast: list[str], *, half: bool) -> list[tuple[str, dict[str, 
 
 def choose_precision(wanted: str) -> str:
     """OpenVINO's name of the arithmetic: `auto` is bf16 where the processor computes in it, f32 elsewhere."""
-    if wanted not in ("auto", "bf16", "f32"):
-        raise ValueError(f"parameter precision must be auto, bf16 or f32, got {wanted!r}")
-    if wanted != "auto":
+    if wanted in ("bf16", "f32"):
         return wanted
-    flags = Path("/proc/cpuinfo").read_text().split()
-    return "bf16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "f32"
+    if wanted != "auto":
+        raise ValueError(f"parameter precision must be auto, bf16, f32 or int8, got {wanted!r}")
+    return "bf16" if has_one_of("amx_bf16", "avx512_bf16") else "f32"
+
+
+def has_one_of(*features: str) -> bool:
+    """Whether the processor has one of these, as Linux calls them."""
+    return not set(features).isdisjoint(Path("/proc/cpuinfo").read_text().split())
 
 
 def read_views(parameters: str) -> int:

@@ -5,7 +5,7 @@ from services.worker.inspection import check_contract, inspect
 from services.worker.predictor import ServedModel
 from shared.domain import models
 from shared.domain.blocks import Outcome
-from shared.domain.model_files import GRAPH
+from shared.domain.model_files import GRAPH, QUANTISED
 from shared.execution import Work
 from shared.imaging.tiling import Pixels
 from shared.stopwatch import Stopwatch
@@ -18,8 +18,9 @@ def load(context: Context, work: Work) -> Outcome:
     with context.sessions() as session:
         model = ServedModel.of(models.of_job(session, work.claim.job))
     with clock.step("read the graph"):
-        key = model_key(model.model_id, model.version_id, GRAPH)
-        check_contract(context.storage.get_verified(key, sha256=model.files[GRAPH]), model.contract)
+        for graph in model.files.keys() & {GRAPH, QUANTISED}:
+            key = model_key(model.model_id, model.version_id, graph)
+            check_contract(context.storage.get_verified(key, sha256=model.files[graph]), model.contract)
     with clock.step("load and check"):
         context.predictor.ensure_loaded(model)
 
