@@ -15,9 +15,9 @@ from shared.graphs.errors import Unproven
 from shared.graphs.values import MOST_VALUES, Constant
 
 _SMALL = frozenset({
-    "Abs", "Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Identity", "Max", "Min", "Mod", "Mul",
-    "Neg", "Reciprocal", "ReduceProd", "Reshape", "Round", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose",
-    "Unsqueeze", "Where",
+    "Abs", "Add", "Cast", "Ceil", "Concat", "DequantizeLinear", "Div", "Equal", "Floor", "Gather", "Identity", "Max",
+    "Min", "Mod", "Mul", "Neg", "QuantizeLinear", "Reciprocal", "ReduceProd", "Reshape", "Round", "Shape", "Slice",
+    "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 _ALIKE = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"})  # as many values as the first input has
 _MOST_INPUTS = 64
