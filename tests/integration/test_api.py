@@ -1,11 +1,8 @@
 """The API as a client sees it: the real app on the real servers."""
 
 import hashlib
-import json
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,13 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.api.app import create_app
-from services.api.routes import jobs as routes
 from services.api.settings import ApiSettings
-from shared.database import Sessions
-from shared.domain import jobs, workspaces
+from shared.domain import workspaces
 from shared.settings import Settings
-from shared.tables import ApiKey, DatasetVersion, Job, Workspace
-from shared.tables.jobs import JobState
+from shared.tables import ApiKey, DatasetVersion, Workspace
 from shared.tables.models import ModelState
 from tests.rows import add_model, add_version
 
@@ -128,7 +122,7 @@ def test_a_dataset_name_is_taken_once(client: TestClient) -> None:
 
 
 def test_an_order_sent_twice_is_one_job(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version))
+    add_model(session, owner_of(session, version))
     headers = {"Idempotency-Key": "once"}
     first = client.post("/v1/jobs", json=order(version), headers=headers)
     second = client.post("/v1/jobs", json=order(version), headers=headers)
@@ -139,7 +133,7 @@ def test_an_order_sent_twice_is_one_job(client: TestClient, session: Session, ve
 
 
 def test_a_new_job_says_where_it_stands(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version))
+    add_model(session, owner_of(session, version))
     job = client.post("/v1/jobs", json=order(version)).json()
     detail = client.get(f"/v1/jobs/{job['id']}").json()
     assert detail["state"] == "queued"
@@ -158,7 +152,7 @@ def test_an_unknown_model_is_refused_by_name(client: TestClient, version: Datase
 
 
 def test_a_model_that_is_not_ready_is_refused(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version), state=ModelState.FAILED)
+    add_model(session, owner_of(session, version), state=ModelState.FAILED)
     assert_problem(client.post("/v1/jobs", json=order(version, model="nuclei@1")), 409, "failed")
     assert_problem(client.post("/v1/jobs", json=order(version)), 404, "no ready model")
 
@@ -225,7 +219,7 @@ def test_what_is_not_there_is_not_found(client: TestClient) -> None:
 
 
 def test_no_workspace_sees_anothers_rows(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version))
+    add_model(session, owner_of(session, version))
     job = client.post("/v1/jobs", json=order(version)).json()
     dataset = str(version.dataset_id)
     other = workspaces.create(session, "other lab")
@@ -246,7 +240,7 @@ def test_no_workspace_sees_anothers_rows(client: TestClient, session: Session, v
 def test_the_same_key_in_two_workspaces_is_two_jobs(
     client: TestClient, session: Session, version: DatasetVersion
 ) -> None:
-    add_model(session, _owner(session, version))
+    add_model(session, owner_of(session, version))
     headers = {"Idempotency-Key": "once"}
     first = client.post("/v1/jobs", json=order(version), headers=headers).json()
     other = workspaces.create(session, "other lab")
@@ -259,7 +253,7 @@ def test_the_same_key_in_two_workspaces_is_two_jobs(
 def test_lists_come_in_pages_without_gap_or_double(
     client: TestClient, session: Session, version: DatasetVersion
 ) -> None:
-    add_model(session, _owner(session, version))
+    add_model(session, owner_of(session, version))
     made = [client.post("/v1/jobs", json=order(version)).json()["id"] for _ in range(7)]
     seen: list[str] = []
     cursor = None
@@ -275,65 +269,6 @@ def test_lists_come_in_pages_without_gap_or_double(
 @pytest.mark.parametrize("cursor", ["x", "%%%", "AAAA", "MjAyNi0wMS0wMXx4", "é"])
 def test_a_cursor_that_is_not_ours_is_refused(client: TestClient, cursor: str) -> None:
     assert_problem(client.get("/v1/jobs", params={"cursor": cursor}), 422, "cursor")
-
-
-def test_a_job_is_cancelled_once_and_for_all(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version))
-    job = client.post("/v1/jobs", json=order(version)).json()
-    assert client.post(f"/v1/jobs/{job['id']}/cancel").json()["state"] == "cancelled"
-    assert client.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
-    detail = client.get(f"/v1/jobs/{job['id']}").json()
-    assert (detail["state"], detail["error"]) == ("cancelled", None)
-    assert client.get("/v1/jobs", params={"state": "cancelled"}).json()["items"][0]["id"] == job["id"]
-
-
-def test_an_order_of_before_an_upgrade_is_the_same_one_after_it(
-    client: TestClient, session: Session, version: DatasetVersion, workspace: Workspace
-) -> None:
-    """The digest is that of the order as it was before fields were added to it."""
-    add_model(session, workspace)
-    key = {"Idempotency-Key": "nightly-7"}
-    job = client.post("/v1/jobs", json=order(version), headers=key).json()
-    fields = {**order(version), "dataset": None, "threshold": None}
-    with session.begin():
-        row = session.get_one(Job, UUID(job["id"]))
-        assert row.order_digest == hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-    assert client.post("/v1/jobs", json=order(version, empty_tiles="auto"), headers=key).json()["id"] == job["id"]
-    other = client.post("/v1/jobs", json=order(version, empty_tiles="predict"), headers=key)
-    assert_problem(other, 409, "another order")
-
-
-def test_who_waits_for_a_job_is_answered_at_its_end(
-    client: TestClient,
-    session: Session,
-    version: DatasetVersion,
-    workspace: Workspace,
-    sessions: Sessions,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(routes, "LOOK_SECONDS", 60.0)  # so that only being told can wake it
-    add_model(session, workspace)
-    path = f"/v1/jobs/{client.post('/v1/jobs', json=order(version)).json()['id']}"
-    assert client.get(path, params={"wait": 0.3}).json()["state"] == "queued"
-    with ThreadPoolExecutor(1) as pool:
-        begun = time.monotonic()
-        answer = pool.submit(client.get, path, params={"wait": 25})
-        assert not wait([answer], timeout=0.5).done, "it waits"
-        with sessions() as user:
-            jobs.cancel(user, workspace.id, UUID(path.rsplit("/", 1)[1]))
-        assert answer.result().json()["state"] == "cancelled"
-        assert time.monotonic() - begun < 20
-    assert client.get(path, params={"wait": 31}).status_code == 422
-    assert client.get(f"/v1/jobs/{uuid4()}", params={"wait": 25}).status_code == 404
-
-
-def test_a_finished_job_cannot_be_cancelled(client: TestClient, session: Session, version: DatasetVersion) -> None:
-    add_model(session, _owner(session, version))
-    job = client.post("/v1/jobs", json=order(version)).json()
-    with session.begin():
-        row = session.scalars(select(Job)).one()
-        row.state, row.finished_at = JobState.SUCCEEDED, row.created_at
-    assert_problem(client.post(f"/v1/jobs/{job['id']}/cancel"), 409, "succeeded")
 
 
 def test_orders_are_taken_while_the_broker_is_away(settings: Settings, session: Session, workspace: Workspace) -> None:
@@ -374,6 +309,6 @@ def test_the_documentation_describes_every_answer(app: TestClient) -> None:
                 assert {"401", "404", "409", "422", "503"} <= set(operation["responses"]), path
 
 
-def _owner(session: Session, version: DatasetVersion) -> Workspace:
+def owner_of(session: Session, version: DatasetVersion) -> Workspace:
     with session.begin():
         return session.get_one(Workspace, version.workspace_id)
