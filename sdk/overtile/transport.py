@@ -14,7 +14,7 @@ from overtile.errors import ApiError, ConnectionFailed, StoreError, UnexpectedAn
 from overtile.version import __version__
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
-Query = str | int | None
+Query = str | int | float | None
 
 TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=None)  # seconds without a byte, not for the whole transfer
 LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
@@ -166,5 +166,5 @@ def _check_store(response: httpx.Response, url: str) -> None:
     )
 
 
-def _without_nones(query: Mapping[str, Query]) -> dict[str, str | int]:
+def _without_nones(query: Mapping[str, Query]) -> dict[str, str | int | float]:
     return {name: value for name, value in query.items() if value is not None}
