@@ -12,7 +12,7 @@ from shared.domain.blocks import Claim, NewBlock, Outcome
 from shared.domain.dispatch import Dispatcher
 from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract
 from shared.schemas.jobs import SegmentIn
-from shared.tables import Block, Dataset, DatasetFile, DatasetVersion, Job, Model, ModelVersion, Workspace
+from shared.tables import Block, Dataset, DatasetFile, DatasetVersion, Job, JobImage, Model, ModelVersion, Workspace
 from shared.tables.datasets import FileRole
 from shared.tables.jobs import BlockState, Stage
 from shared.tables.models import ModelState
@@ -97,7 +97,9 @@ def claim_next(session: Session, job: Job, *, owner: str = "worker") -> Claim | 
     with session.begin():
         session.execute(update(Block).where(Block.job_id == job.id).values(not_before=func.now()))
         pending = select(Block.id).where(Block.job_id == job.id, Block.state == BlockState.PENDING)
-        block_id = session.scalar(pending.order_by(Block.created_at, Block.id).limit(1))
+        # Rows of one transaction have one time; what is claimed next must not hang on their random ids.
+        order = Block.created_at, Block.stage, JobImage.ordinal, Block.ordinal
+        block_id = session.scalar(pending.outerjoin(JobImage, JobImage.id == Block.image_id).order_by(*order).limit(1))
     return blocks.claim(session, block_id, owner=owner, lease=LEASE) if block_id else None
 
 

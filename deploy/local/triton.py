@@ -57,6 +57,7 @@ class Installation:
             "PYTHONPATH": "",  # one that leads to our numpy 2 makes every output tensor empty, without an error
             "PYTHONHOME": "",
             "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "2",  # from many arenas, its memory grows with the number of requests
         }
 
 

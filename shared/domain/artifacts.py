@@ -24,10 +24,10 @@ def list_page(
     return [(row, names.get(row.image_id) if row.image_id else None) for row in rows], next_cursor
 
 
-def of_image(session: Session, workspace_id: UUID, image: JobImage, *, kind: str) -> Sequence[Artifact]:
-    """All artifacts of that kind which belong to the image."""
-    query = select(Artifact).where(
-        Artifact.workspace_id == workspace_id, Artifact.image_id == image.id, Artifact.kind == kind
+def hashes_of_image(session: Session, image: JobImage, *, kind: str) -> dict[str, str]:
+    """Key → sha256 of all artifacts of that kind which belong to the image; there may be thousands."""
+    query = select(Artifact.key, Artifact.sha256).where(
+        Artifact.workspace_id == image.workspace_id, Artifact.image_id == image.id, Artifact.kind == kind
     )
     with session.begin():
-        return session.scalars(query.order_by(Artifact.name)).all()
+        return dict(session.execute(query).tuples().all())

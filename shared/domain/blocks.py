@@ -256,8 +256,8 @@ def _add_outcome(session: Session, claim: Claim, job: Job, outcome: Outcome) -> 
     if image is not None and outcome.facts is not None:
         image.facts = outcome.facts
     if job.state is not JobState.CANCELLING:
-        for new in outcome.blocks:
-            stages.add_block(session, job, image, new.stage, ordinal=new.ordinal, spec=new.spec)
+        new = ({"stage": block.stage, "ordinal": block.ordinal, "spec": block.spec} for block in outcome.blocks)
+        stages.add_blocks(session, job, image, new)
     for artifact in outcome.artifacts:
         _add_artifact(session, claim, artifact, image)
     _end_images(session, claim, outcome.images)

@@ -6,7 +6,11 @@ train     TRAIN ──► LOAD                                      ├──►
 import              LOAD                          all of them ─┘
 """
 
-from sqlalchemy import func, select, update
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain import models
@@ -17,6 +21,7 @@ from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobState, Sta
 from shared.tables.models import ModelState
 
 ENDED = "overtile_job_ended"  # the channel on which PostgreSQL tells the ids of jobs that have ended
+AT_ONCE = 500  # rows
 FOLLOWER = {Stage.PREDICT: Stage.ASSEMBLE, Stage.TRAIN: Stage.LOAD}  # PLAN names its followers itself
 
 
@@ -40,6 +45,14 @@ def add_block(
             spec=spec or {},
         )
     )
+
+
+def add_blocks(session: Session, job: Job, image: JobImage | None, blocks: Iterable[Mapping[str, Any]]) -> None:
+    """Add pending blocks (stage, ordinal, spec), due at once: thousands take no more than their values' memory."""
+    owner = {"workspace_id": job.workspace_id, "job_id": job.id, "image_id": image.id if image else None}
+    rows = [{"id": uuid4(), **owner, **block, "queue": queue_of(block["stage"])} for block in blocks]
+    for first in range(0, len(rows), AT_ONCE):
+        session.execute(insert(Block), rows[first : first + AT_ONCE])
 
 
 def advance(session: Session, job: Job, block: Block) -> None:

@@ -24,8 +24,7 @@ class Shards:
         self._storage, self._image, self._facts, self._contract = context.storage, image, facts, contract
         self._map = probability_map(contract, facts)
         with context.sessions() as session:
-            written = artifacts.of_image(session, image.workspace_id, image, kind="probability")
-        self._digests = {row.key: row.sha256 for row in written}
+            self._digests = artifacts.hashes_of_image(session, image, kind="probability")
         self._classes: OrderedDict[Box, Pixels] = OrderedDict()
 
     def verify(self, block: Box) -> None:
