@@ -40,13 +40,13 @@ down: setup  ## Stop a platform that `make up` runs elsewhere
 	@$(BIN)/python -m deploy.local.down
 
 .PHONY: check
-check: setup  ## Lint, types, architecture, unit tests: under two minutes
+check: setup  ## Lint, types, architecture, the quick unit tests: under two minutes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy --strict sdk/overtile
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q tests/unit -m "not long"
 
 .PHONY: test
 test: setup  ## Every test, on real servers that the tests start and stop

@@ -30,6 +30,8 @@ from shared.schemas.contracts import Exactness, TilingContract
 from shared.schemas.training import UNetIn
 from tests.lively_networks import heads_of, make_lively
 
+pytestmark = pytest.mark.long  # each export takes some seconds
+
 ENGINE = {"engine": "onnxruntime", "version": "1", "precision": "f32", "device": "CPU"}
 SMALL = UNetIn(widths=[4, 5, 6])
 CONTRAST = 0.02

@@ -30,7 +30,7 @@ from tests.small_trainings import SAMPLES, make_order, train_quietly
 QUANTISED = "model-int8.onnx"
 NESTED = UNetPlusPlusIn(name="unet_plus_plus", widths=[8, 12, 16], channels=1, classes=3)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]  # each export takes some seconds
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ ORDERS: dict[str, NetworkIn] = {
     "warped": UNetStnIn(name="unet_stn", widths=[4, 5, 6], channels=3, overview=32),
 }
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]  # each export takes some seconds
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.unit import test_serving as serving
 
 backend = serving.backend
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]  # each export takes some seconds
 
 
 @pytest.fixture(scope="module")
