@@ -197,6 +197,8 @@ def _run_rank(rank: int, assignment: _Assignment, asked: Any, answers: Any) -> N
         return
     if rank == 0:
         torch.save(_as_plain(trained), assignment.result)
+    fabric.barrier()  # the first process keeps the place where they meet: it goes when all others are done with it
+    torch.distributed.destroy_process_group()
 
 
 def _as_plain(trained: Trained) -> dict[str, Any]:
