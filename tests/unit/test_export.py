@@ -23,6 +23,8 @@ from shared.schemas.contracts import TilingContract, WarpContract
 from shared.schemas.training import UNetIn, UNetPlusPlusIn, UNetStnIn
 from tests.lively_networks import make_lively
 
+pytestmark = pytest.mark.long  # each export takes some seconds
+
 Answer = NDArray[np.uint8]
 
 NESTED = UNetPlusPlusIn(name="unet_plus_plus", widths=[4, 5, 6], channels=1, classes=3, serve_level=1)
