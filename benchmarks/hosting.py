@@ -1,5 +1,6 @@
 """The platform under measurement: started, given a model, and asked for a picture the way a user asks."""
 
+import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,6 +98,12 @@ def run_platform(data: Path, settings: Mapping[str, str]) -> Iterator[Host]:
             yield Host(platform, client)
     finally:
         erase(data)
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """The option `--setting NAME=VALUE`, which may be given several times."""
+    what = "variable of the platform"
+    parser.add_argument("--setting", type=read_pair, action="append", default=[], metavar="NAME=VALUE", help=what)
 
 
 def read_pair(text: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.bare_engine import BareEngine, Pace
-from benchmarks.hosting import Run, read_pair, run_platform
+from benchmarks.hosting import Run, add_setting, run_platform
 from benchmarks.images import FORMATS, load_source, save_picture, take_picture
 from benchmarks.machine import describe_machine
 from benchmarks.networks import count_parameters, export_alone, export_network, make_network
@@ -156,9 +156,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with real slides; without it, one is drawn")
     parser.add_argument("--skip-monai", action="store_true", help="leave the slow peer out")
     parser.add_argument("--monai-size", type=int, default=1536, help="side of the peer's picture, px")
-    parser.add_argument(
-        "--setting", type=read_pair, action="append", default=[], metavar="NAME=VALUE", help="variable of the platform"
-    )
+    add_setting(parser)
     return parser.parse_args(arguments)
 
 

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import psutil
 
-from benchmarks.hosting import PROCESSES, Host, read_pair, run_platform
+from benchmarks.hosting import PROCESSES, Host, add_setting, run_platform
 from benchmarks.images import DRAWN_SIDE, save_sparse_slide
 from benchmarks.machine import describe_machine
 from benchmarks.networks import export_network, make_network
@@ -134,9 +134,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 1, 10], help="of the slides, gigapixels")
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 16], help="of the UNet")
-    parser.add_argument(
-        "--setting", type=read_pair, action="append", default=[], metavar="NAME=VALUE", help="variable of the platform"
-    )
+    add_setting(parser)
     return parser.parse_args(arguments)
 
 

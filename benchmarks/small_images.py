@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bare_engine import BareEngine, Pace
-from benchmarks.hosting import Run, read_pair, run_platform
+from benchmarks.hosting import Run, add_setting, run_platform
 from benchmarks.images import load_source, save_small_pictures, take_picture
 from benchmarks.inference import DATA
 from benchmarks.machine import describe_machine
@@ -100,9 +100,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--batch", type=int, help="tiles that the bare engine takes at once; as the platform's if left out"
     )
     parser.add_argument("--data", type=Path, default=DATA, help="folder with real slides; without it, one is drawn")
-    parser.add_argument(
-        "--setting", type=read_pair, action="append", default=[], metavar="NAME=VALUE", help="variable of the platform"
-    )
+    add_setting(parser)
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,6 @@
 """The platform with a small model on it, and the SDK in front of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,25 @@ from shared.storage import Storage
 Register = Callable[[Platform, str], str]
 
 
+def import_files(platform: Platform, name: str, files: Mapping[str, bytes]) -> str:
+    """Import the files as a model; returns the job that loads it."""
+    settings = platform.load_settings()
+    engine = make_engine(settings)
+    with make_sessions(engine)() as session:
+        workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, files)
+        version = import_model(session, Storage(settings), Dispatcher.from_settings(settings), workspace.id, package)
+    engine.dispose()
+    return str(version.job_id)
+
+
 @pytest.fixture(scope="session")
 def register(small_export: Export) -> Register:
     """Import the small model into a platform under a name, and wait until it is ready; returns the name."""
 
     def add(platform: Platform, name: str) -> str:
-        settings = platform.load_settings()
-        engine = make_engine(settings)
-        with make_sessions(engine)() as session:
-            workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, small_export.files)
-            dispatcher = Dispatcher.from_settings(settings)
-            version = import_model(session, Storage(settings), dispatcher, workspace.id, package)
-        engine.dispose()
+        job = import_files(platform, name, small_export.files)
         with Client(platform.url, platform.api_key) as client:
-            client.jobs.wait(str(version.job_id), progress=False, timeout=120)
+            client.jobs.wait(job, progress=False, timeout=120)
         return name
 
     return add

@@ -7,26 +7,10 @@ from typing import Any
 import pytest
 from overtile import Client, JobFailed
 
-from deploy.local.platform import WORKSPACE, Platform
+from deploy.local.platform import Platform
 from services.trainer.export import Export
-from shared.database import make_engine, make_sessions
-from shared.domain import workspaces
-from shared.domain.dispatch import Dispatcher
-from shared.domain.imports import import_model
-from shared.domain.model_files import ModelFiles
-from shared.storage import Storage
+from tests.e2e.conftest import import_files
 from tests.int8_exports import export_in_int8
-
-
-def bring(platform: Platform, name: str, files: dict[str, bytes]) -> str:
-    """Import the files as a model; returns the job that loads it."""
-    settings = platform.load_settings()
-    engine = make_engine(settings)
-    with make_sessions(engine)() as session:
-        workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, files)
-        version = import_model(session, Storage(settings), Dispatcher.from_settings(settings), workspace.id, package)
-    engine.dispose()
-    return str(version.job_id)
 
 
 def boast(export: Export, **changes: Any) -> dict[str, bytes]:
@@ -59,7 +43,7 @@ def test_an_import_that_promises_more_than_its_graph_holds_fails_with_the_mend(
     client: Client, platform: Platform, small_export: Export, changes: dict[str, Any], told: str
 ) -> None:
     name = f"boastful-{len(told)}"
-    job = bring(platform, name, boast(small_export, **changes))
+    job = import_files(platform, name, boast(small_export, **changes))
     with pytest.raises(JobFailed, match=f"{told}.*export the model anew"):
         client.jobs.wait(job, progress=False, timeout=120)
     (version,) = client.models.get(name).versions
@@ -74,7 +58,7 @@ def in_int8() -> Export:
 def test_a_model_in_int8_loads_where_the_processor_computes_in_it_and_elsewhere(
     client: Client, platform: Platform, in_int8: Export
 ) -> None:
-    client.jobs.wait(bring(platform, "quantised", dict(in_int8.files)), progress=False, timeout=120)
+    client.jobs.wait(import_files(platform, "quantised", dict(in_int8.files)), progress=False, timeout=120)
     (version,) = client.models.get("quantised").versions
     flags = set(Path("/proc/cpuinfo").read_text().split())
     expected = {"int8"} if flags & {"amx_int8", "avx512_vnni"} else {"bf16", "f32"}
@@ -88,4 +72,4 @@ def test_the_int8_graph_must_keep_the_contract_as_well(
 ) -> None:
     files = {**boast(in_int8), "model-int8.onnx": small_export.files["model.onnx"]}
     with pytest.raises(JobFailed, match="the graph has 24 px"):
-        client.jobs.wait(bring(platform, "two-models", files), progress=False, timeout=120)
+        client.jobs.wait(import_files(platform, "two-models", files), progress=False, timeout=120)

@@ -24,9 +24,6 @@ from services.worker.model_server import TritonServer
 from services.worker.predictor import Predictor, ServedModel
 from shared.database import make_engine, make_sessions
 from shared.domain import models, workspaces
-from shared.domain.dispatch import Dispatcher
-from shared.domain.imports import import_model
-from shared.domain.model_files import ModelFiles
 from shared.imaging.masks import close_mask
 from shared.imaging.normalisation import to_channels
 from shared.imaging.preparation import prepare
@@ -34,7 +31,7 @@ from shared.imaging.tiling import Box, Pixels, Tile, plan_tiles, read_mirrored
 from shared.schemas.preparation import PreparationIn
 from shared.schemas.training import UNetStnIn
 from shared.storage import Storage
-from tests.e2e.conftest import Register
+from tests.e2e.conftest import Register, import_files
 from tests.lively_networks import make_lively
 
 
@@ -254,14 +251,9 @@ def ask_for(files: Mapping[str, bytes], **asked: Any) -> dict[str, bytes]:
 
 def bring(platform: Platform, name: str, files: Mapping[str, bytes]) -> None:
     """Import a model into the platform and wait until it is ready."""
-    settings = platform.load_settings()
-    engine = make_engine(settings)
-    with make_sessions(engine)() as session:
-        workspace, package = workspaces.find(session, WORKSPACE), ModelFiles.of(name, files)
-        version = import_model(session, Storage(settings), Dispatcher.from_settings(settings), workspace.id, package)
-    engine.dispose()
+    job = import_files(platform, name, files)
     with Client(platform.url, platform.api_key) as client:
-        assert client.jobs.wait(str(version.job_id), progress=False, timeout=120).state == "succeeded"
+        assert client.jobs.wait(job, progress=False, timeout=120).state == "succeeded"
 
 
 def find_transform(network: UNetStn, image: Pixels) -> torch.Tensor:
