@@ -32,7 +32,7 @@ from benchmarks.registered_model import RegisteredModel
 from benchmarks.stored_model import StoredModel
 from benchmarks.training import train_recipe
 from services.trainer.data import find_pairs_in
-from services.trainer.data.masks import read_mask
+from shared.annotations import read_values
 from shared.errors import Rejected
 from shared.imaging.metrics.evaluation import score_borders, score_image
 from shared.imaging.metrics.pixels import Confusion
@@ -110,7 +110,7 @@ def guess_kind(pairs: Sequence[tuple[str, Path, Path]]) -> str:
 
 def read_truth(mask: Path, name: str) -> NDArray[np.int64]:
     """One whole number per pixel (H, W)."""
-    return read_mask(mask, name).astype(np.int64)
+    return read_values(mask, name).astype(np.int64)
 
 
 def describe(rows: Sequence[Row], pooled: Confusion) -> dict[str, Any]:

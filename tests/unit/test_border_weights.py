@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from services.trainer.data.border_weights import REACH, weigh_borders
-from services.trainer.data.masks import number_objects
+from shared.annotations import number_objects
 from shared.imaging.drawing import draw_nuclei
 from shared.schemas.training import BorderIn
 

@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.ndimage import label
 
 from services.trainer.data import find_pairs_in, load_samples
-from services.trainer.data.masks import number_objects, separate
+from services.trainer.data.masks import separate
+from shared.annotations import number_objects
 from shared.errors import Rejected
 from shared.imaging.drawing import draw_nuclei
 from shared.imaging.levels import Levels, count_values

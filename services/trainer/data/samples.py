@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from services.trainer.data.border_weights import weigh_borders
-from services.trainer.data.masks import Labels, find_truth, read_mask
+from services.trainer.data.masks import Labels, find_truth
+from shared.annotations import read_values
 from shared.errors import Rejected
 from shared.imaging.normalisation import to_channels
 from shared.imaging.preparation import prepare
@@ -74,7 +75,7 @@ def load_images(files: Iterable[tuple[str, Path]], order: TrainIn) -> list[Pixel
 
 def _load(name: str, image_path: Path, mask_path: Path, *, order: TrainIn, room: int) -> Sample:
     image = _read_image(image_path, name, order=order, room=room)
-    values = read_mask(mask_path, name)
+    values = read_values(mask_path, name)
     if values.shape != image.shape[:2]:
         (height, width), (rows, columns) = image.shape[:2], values.shape
         raise Rejected(

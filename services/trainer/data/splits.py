@@ -7,7 +7,7 @@ import numpy as np
 
 from services.trainer.data.samples import Sample
 from shared.errors import Rejected
-from shared.schemas.training import GroupSplit, ListSplit, RatioSplit, SplitIn
+from shared.schemas.training import DatasetSplit, GroupSplit, ListSplit, RatioSplit, SplitIn
 
 _Sides = tuple[list[Sample], list[Sample]]
 
@@ -30,6 +30,8 @@ def split(samples: Sequence[Sample], how: SplitIn, *, seed: int) -> _Sides:
             return _split_by_group(by_name, how, seed=seed)
         case ListSplit():
             return _split_by_list(by_name, how)
+        case DatasetSplit():
+            raise ValueError("a dataset's own split is a list by the time its images are there")
 
 
 def find_source(name: str, how: GroupSplit) -> str:

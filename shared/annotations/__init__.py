@@ -1,0 +1,30 @@
+"""Masks and annotation files of every kind, as label arrays."""
+
+from shared.annotations.annotation import Annotation, FoundKind
+from shared.annotations.checking import check_annotation
+from shared.annotations.kinds import agree, find_kind
+from shared.annotations.planes import count_pages, read_plane
+from shared.annotations.polygons import Shapes, read_text
+from shared.annotations.reading import read_annotation, read_shapes
+from shared.annotations.values import number_objects, read_values
+from shared.annotations.writing import suffix_of, write_classes, write_image, write_labels
+
+__all__ = [
+    "Annotation",
+    "FoundKind",
+    "Shapes",
+    "agree",
+    "check_annotation",
+    "count_pages",
+    "find_kind",
+    "number_objects",
+    "read_annotation",
+    "read_plane",
+    "read_shapes",
+    "read_text",
+    "read_values",
+    "suffix_of",
+    "write_classes",
+    "write_image",
+    "write_labels",
+]

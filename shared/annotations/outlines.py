@@ -1,0 +1,185 @@
+"""Polygons as label images: of the whole, or of any part of a slide that is too large for it.
+
+A pixel belongs to a polygon if its centre does: pixel (row r, column c) covers the square from (c, r) to
+(c + 1, r + 1), its centre is (c + ½, r + ½). A centre exactly on an edge belongs to the polygon on its right, or
+below. Rings of one polygon take turns (even–odd), so that holes are holes.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.annotations.merging import Canvas
+from shared.annotations.run_lengths import Mask, decode_runs
+from shared.imaging.tiling import Box
+
+Ring = NDArray[np.float64]  # (corners, 2), x and y in px; the last corner is joined to the first
+FURTHEST = 1e8  # px from the origin that a corner may lie
+MOST_CORNERS = 10_000_000  # of one ring
+MOST_CROSSINGS, AT_ONCE = 200_000_000, 2_000_000  # of edges with rows; a ring's outline is seldom longer than 10⁶ px
+
+
+class Shape(Protocol):
+    """An object that can be drawn."""
+
+    @property
+    def category(self) -> int:
+        """Number of its class, 0 if it has none."""
+        ...
+
+    @property
+    def box(self) -> Box | None:
+        """All pixels of it lie in here; None if it has none."""
+        ...
+
+    @property
+    def area(self) -> float:
+        """About how many pixels it has; the same wherever it is drawn."""
+        ...
+
+    def cover(self, box: Box) -> Mask:
+        """Which pixels (box.height, box.width) of a box belong to it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One or more polygons that are one object: a pixel belongs to it if it lies in any of them."""
+
+    polygons: tuple[tuple[Ring, ...], ...]  # each of an outer ring and holes
+    category: int = 0
+
+    @cached_property
+    def box(self) -> Box | None:
+        """The smallest rectangle of whole pixels around it."""
+        corners = np.concatenate([ring for polygon in self.polygons for ring in polygon])
+        left, top = (math.floor(value) for value in corners.min(axis=0))
+        right, bottom = (math.ceil(value) for value in corners.max(axis=0))
+        return Box(top, left, bottom, right) if bottom > top and right > left else None
+
+    @cached_property
+    def area(self) -> float:
+        """Of all polygons, px², holes taken off."""
+        return sum(max(_area(polygon[0]) - sum(_area(hole) for hole in polygon[1:]), 0.0) for polygon in self.polygons)
+
+    def cover(self, box: Box) -> Mask:
+        """By the centres of the pixels."""
+        covered = np.zeros((box.height, box.width), bool)
+        for polygon in self.polygons:
+            covered |= _fill(polygon, box)
+        return covered
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """An object given by its pixels, as runs over the whole image; they are unpacked when it is drawn."""
+
+    runs: tuple[int, ...]
+    height: int
+    width: int
+    category: int = 0
+
+    @cached_property
+    def box(self) -> Box | None:
+        """The columns that it touches, from top to bottom."""
+        ends = np.cumsum(self.runs)
+        on = np.flatnonzero(np.asarray(self.runs)[1::2])
+        if not on.size:
+            return None
+        first, last = int(ends[2 * on[0]]), int(ends[2 * on[-1] + 1])
+        return Box(0, first // self.height, self.height, -(-last // self.height))
+
+    @cached_property
+    def area(self) -> float:
+        """Its pixels."""
+        return float(sum(self.runs[1::2]))
+
+    def cover(self, box: Box) -> Mask:
+        """Of a box inside the image."""
+        return decode_runs(self.runs, self.height, self.width)[box.slices()]
+
+
+def rasterise(shapes: Sequence[Shape], box: Box, places: Iterable[int] | None = None) -> tuple[NDArray[np.int32], int]:
+    """The objects within a box, as labels (box.height, box.width): object i has the number i + 1, 0 is background.
+
+    Where two overlap, the smaller one has the pixels, of equals the earlier one: so a part of an image shows what the
+    whole does. Also how many pixels of the box were wanted by more than one. `places`: of the objects that may touch
+    the box, in their order, where that is known.
+    """
+    canvas = Canvas.blank(box.height, box.width)
+    for place in range(len(shapes)) if places is None else places:
+        shape = shapes[place]
+        inside = _overlap(shape.box, box)
+        if inside is not None:
+            window = inside.move(-box.top, -box.left).slices()
+            canvas.paint(window, shape.cover(inside), size=shape.area, number=place + 1)
+    return canvas.labels, canvas.contested
+
+
+def to_ring(points: Any) -> Ring:
+    """Corners from a list of [x, y, …], or from x and y in turn.
+
+    Raises:
+        ValueError: it is neither, or they lie beyond all images.
+    """
+    ring = np.asarray(points, dtype=np.float64)
+    if ring.ndim == 1 and ring.size % 2 == 0:
+        ring = ring.reshape(-1, 2)
+    if ring.ndim != 2 or ring.shape[1] < 2 or not 3 <= ring.shape[0] <= MOST_CORNERS:
+        raise ValueError(f"a ring of corners has the shape {ring.shape}")
+    ring = ring[:, :2]
+    if not (np.abs(ring) <= FURTHEST).all():
+        raise ValueError("a corner lies beyond all images")
+    return ring
+
+
+def _overlap(one: Box | None, other: Box) -> Box | None:
+    if one is None:
+        return None
+    try:
+        return one.intersect(other)
+    except ValueError:
+        return None
+
+
+def _area(ring: Ring) -> float:
+    """The shoelace formula, from the first corner, so that far from the origin nothing is lost to rounding."""
+    x, y = (ring - ring[0]).T
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def _fill(rings: Sequence[Ring], box: Box) -> Mask:
+    """Even–odd: pixels with an odd number of edges to their left.
+
+    Each edge is followed through the rows that it crosses, at the height of the pixels' centres; where it crosses is
+    computed in the coordinates of the image, so that it does not depend on the box.
+    """
+    toggles = np.zeros(box.height * (box.width + 1), np.int64)
+    for ring in rings:
+        for rows, columns in _cross(ring, box):
+            toggles += np.bincount((rows - box.top) * (box.width + 1) + columns - box.left, minlength=toggles.size)
+    inside: Mask = np.cumsum(toggles.reshape(box.height, box.width + 1), axis=1) % 2 == 1
+    return inside[:, :-1]
+
+
+def _cross(ring: Ring, box: Box) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows in which edges are crossed, and the first columns whose centres lie right of them, some at a time."""
+    following = np.roll(ring, -1, axis=0)
+    falling = (ring[:, 1] <= following[:, 1])[:, None]  # from top to bottom, whichever polygon an edge belongs to
+    start, end = np.where(falling, ring, following), np.where(falling, following, ring)
+    first, last = (np.clip(np.ceil(y - 0.5), box.top, box.bottom).astype(np.int64) for y in (start[:, 1], end[:, 1]))
+    ends = np.cumsum(last - first)
+    if ends[-1] > MOST_CROSSINGS:
+        raise ValueError(f"its edges cross {ends[-1]:,} rows")
+    for piece in np.split(np.arange(len(ring)), np.searchsorted(ends, np.arange(AT_ONCE, ends[-1], AT_ONCE))):
+        spans = (last - first)[piece]
+        edges = np.repeat(piece, spans)
+        rows = np.arange(edges.size) - np.repeat(np.cumsum(spans) - spans, spans) + first[edges]
+        (x0, y0), (x1, y1) = start[edges].T, end[edges].T
+        crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        yield rows, np.clip(np.ceil(crossing - 0.5), box.left, box.right).astype(np.int64)
