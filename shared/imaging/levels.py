@@ -57,6 +57,19 @@ class Levels:
         table = np.rint(np.clip(share, 0, 1) * (COUNT - 1))
         return cls(_keep_constant(table.astype(np.uint8), histogram))
 
+    @classmethod
+    def standardising(cls, histogram: Histogram, deviations: float) -> Self:
+        """The mean minus and plus so many standard deviations become 0 and 255, the rest linear, clipped and rounded.
+
+        z-scores as bytes: of z, 127.5 · (1 + z / deviations). A channel of a single value stays as it is.
+        """
+        values, counts = np.arange(COUNT), histogram.sum(axis=1, keepdims=True)
+        mean = (histogram * values).sum(axis=1, keepdims=True) / counts
+        variance = (histogram * (values - mean) ** 2).sum(axis=1, keepdims=True) / counts
+        width = deviations * np.sqrt(np.where(variance == 0, 1, variance))
+        table = np.rint(np.clip((values - mean) / width + 1, 0, 2) * ((COUNT - 1) / 2))
+        return cls(_keep_constant(table.astype(np.uint8), histogram))
+
     def apply(self, pixels: Pixels) -> Pixels:
         """Any part (h, w, C) of the image with its new values, as a new array."""
         result = np.empty_like(pixels, order="C")

@@ -6,8 +6,10 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.schemas.preparation import Percentiles, StainContract, check_levels, check_stain
+from shared.schemas.steps import ImageStep
 
 BATCHES = 2  # the protocol from which on a request carries any number of tiles
+MOST_STEPS = 100  # of a dataset made of a dataset made of a dataset
 TOLERATED = 2  # steps of 1/255 that tiles may differ from the whole: a seam that nobody sees
 
 
@@ -99,6 +101,12 @@ class Tiling(BaseModel):
     )
     precision: Precision = Precision.AUTO
     normalisation: str = Field(description="what the graph does to uint8 values first, for the reader")
+    steps: list[ImageStep] = Field(
+        [],
+        max_length=MOST_STEPS,
+        description="of preprocessing, which the images that were learnt from went through: done to the whole image "
+        "before all else, in this order",
+    )
     equalise: bool = Field(
         False, description="the whole image's histogram is equalised, each channel for itself, before tiles are cut"
     )
@@ -172,6 +180,11 @@ class Tiling(BaseModel):
 
 
 class TilingContract(Tiling):
-    """As it is stored with the model version: with what it takes to check a model server."""
+    """As it is stored with the model version: with what it takes to check a model server.
+
+    A worker that is asked for something that it does not know cannot serve the model, and refuses it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     known_answer: KnownAnswer

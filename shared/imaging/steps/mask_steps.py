@@ -1,0 +1,243 @@
+"""Steps that change masks: morphology, boundaries, regions, classes. An image without a mask has nothing to change."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from shared.imaging.masks import disc
+from shared.imaging.steps.truth import Labels, Truth
+from shared.imaging.tiling import Pixels
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.integer]  # (H, W), of objects or of classes
+
+
+class MaskStep(ABC):
+    """Its fields are the parameters that `shared.schemas.steps` describes."""
+
+    def __call__(self, truth: Truth) -> Truth:
+        """The truth after the step. Raises ValueError, with the mend, if the mask is not of the kind it takes."""
+        return truth if truth.foreground is None else self._apply(truth)
+
+    @abstractmethod
+    def _apply(self, truth: Truth) -> Truth: ...
+
+
+@dataclass(frozen=True)
+class InvertMask(MaskStep):
+    """Background ↔ foreground."""
+
+    def _apply(self, truth: Truth) -> Truth:
+        return _binary(~_foreground(truth))
+
+
+@dataclass(frozen=True)
+class Merge(MaskStep):
+    """Objects → foreground."""
+
+    def _apply(self, truth: Truth) -> Truth:
+        return _binary(_foreground(truth))
+
+
+@dataclass(frozen=True)
+class MapClasses(MaskStep):
+    """Objects whose class becomes background are no objects any more."""
+
+    mapping: Mapping[int, int]
+    others: Literal["background", "keep"] = "background"
+
+    def _apply(self, truth: Truth) -> Truth:
+        if truth.classes is None:
+            raise ValueError("its mask numbers objects and says no classes; leave the step map_classes out")
+        table = np.arange(256, dtype=np.uint8) if self.others == "keep" else np.zeros(256, dtype=np.uint8)
+        for old, new in self.mapping.items():
+            table[int(old)] = new
+        classes = table[truth.classes]
+        return Truth(None if truth.labels is None else np.where(classes > 0, truth.labels, np.int32(0)), classes)
+
+
+@dataclass(frozen=True)
+class _Morphology(MaskStep):
+    """Each object or class for itself (Serra 1982); what is mirrored lies beyond the border."""
+
+    radius: int
+
+    def _apply(self, truth: Truth) -> Truth:
+        if truth.labels is None:
+            return Truth(None, _numbers_of(truth, self._change).astype(np.uint8))
+        labels = _numbers_of(truth, self._change).astype(np.int32)
+        return Truth(labels, None if truth.classes is None else _spread_classes(truth.labels, truth.classes, labels))
+
+    def _change(self, numbers: Numbers) -> Numbers:
+        result = numbers.copy()
+        for number, place in _find_places(numbers, margin=2 * self.radius + 1):
+            self._change_one(numbers[place], number, result[place])
+        return result
+
+    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
+        """Write what becomes of one object (h, w) to `result`."""
+        raise NotImplementedError
+
+    def _around(self, mask: Mask, change: Callable[[Mask, Mask], Mask]) -> Mask:
+        margin = 2 * self.radius
+        changed = change(np.pad(mask, margin, mode="symmetric"), disc(self.radius))
+        return changed[margin:-margin, margin:-margin]
+
+
+class Opening(_Morphology):
+    """Narrow parts go."""
+
+    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
+        here = numbers == number
+        result[here & ~self._around(here, ndimage.binary_opening)] = 0
+
+
+class Closing(_Morphology):
+    """Narrow gaps of background are filled; a gap between two goes to the one of the higher number."""
+
+    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
+        closed = self._around(numbers == number, ndimage.binary_closing)
+        result[closed & (numbers == 0)] = number
+
+
+@dataclass(frozen=True)
+class Boundary(MaskStep):
+    """Where numbers differ within a disc of `width` px; of 1 px: the four neighbours."""
+
+    width: int = 1
+    side: Literal["inner", "outer", "thick"] = "inner"
+    output: Literal["binary", "class"] = "binary"
+    number: int = 2
+
+    def _apply(self, truth: Truth) -> Truth:
+        found = find_boundaries(_numbers(truth), self.width, self.side)
+        if self.output == "binary":
+            return _binary(found)
+        interior = _foreground(truth).astype(np.uint8) if truth.classes is None else truth.classes
+        if interior.max(initial=0) >= self.number:
+            raise ValueError(
+                f"its mask has a class {interior.max()} already; give boundaries a number above it, not {self.number}"
+            )
+        return Truth(None, np.where(found, np.uint8(self.number), interior))
+
+
+@dataclass(frozen=True)
+class Fill(MaskStep):
+    """Holes, or the regions between contours."""
+
+    mode: Literal["holes", "contours"] = "holes"
+    area: int | None = None
+    border: Literal["keep", "drop"] = "keep"
+
+    def _apply(self, truth: Truth) -> Truth:
+        if self.mode == "contours":
+            return Truth(self._number_regions(_foreground(truth)), None)
+        numbers = _numbers_of(truth, self._fill_each)
+        if truth.labels is None:
+            return Truth(None, numbers.astype(np.uint8))
+        labels = numbers.astype(np.int32)
+        return Truth(labels, None if truth.classes is None else _spread_classes(truth.labels, truth.classes, labels))
+
+    def _number_regions(self, contours: Mask) -> Labels:
+        """Regions (H, W) that contours part, also where these meet at corners only: 1, 2, …, 0 on contours."""
+        regions, _ = ndimage.label(~contours)
+        if self.border == "drop":
+            edges = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+            regions[np.isin(regions, edges)] = 0
+            _, places = np.unique(np.concatenate([[0], regions.ravel()]), return_inverse=True)
+            regions = places[1:].reshape(regions.shape)
+        return np.asarray(regions, dtype=np.int32)
+
+    def _fill_each(self, numbers: Numbers) -> Numbers:
+        result = numbers.copy()
+        for number, place in _find_places(numbers, margin=1):
+            here = numbers[place] == number
+            holes = ndimage.binary_fill_holes(here) & (numbers[place] == 0)
+            result[place][_drop_large(holes, self.area)] = number
+        return result
+
+
+def find_boundaries(numbers: Numbers, width: int, side: Literal["inner", "outer", "thick"]) -> Mask:
+    """True (H, W) on pixels of objects (inner), around objects (outer) or both (thick), up to `width` px from the
+    other side. Where two objects touch, outer marks both sides, as scikit-image's function of this name does.
+    """
+    seen = {"footprint": disc(width), "mode": "nearest"}
+    highest = ndimage.maximum_filter(numbers, **seen)
+    differs: Mask = highest != ndimage.minimum_filter(numbers, **seen)
+    if side == "thick":
+        return differs
+    if side == "inner":
+        return differs & (numbers > 0)
+    square = {"size": 2 * width + 1, "mode": "nearest"}  # objects touch at corners too
+    objects = np.where(numbers == 0, np.iinfo(numbers.dtype).max, numbers)
+    touch = ndimage.maximum_filter(numbers, **square) != ndimage.minimum_filter(objects, **square)
+    return np.asarray(differs & ((numbers == 0) | touch))
+
+
+MASK_STEPS: dict[str, type[MaskStep]] = {
+    "invert_mask": InvertMask,
+    "opening": Opening,
+    "closing": Closing,
+    "boundary": Boundary,
+    "fill": Fill,
+    "merge": Merge,
+    "map_classes": MapClasses,
+}
+
+
+def make_mask_step(step: Mapping[str, Any]) -> MaskStep:
+    """From its fields, see `shared.imaging.steps.kinds.make_image_steps`."""
+    return MASK_STEPS[step["step"]](**{name: value for name, value in step.items() if name != "step"})
+
+
+def _binary(mask: Mask) -> Truth:
+    return Truth(None, mask.astype(np.uint8))
+
+
+def _foreground(truth: Truth) -> Mask:
+    foreground = truth.foreground
+    if foreground is None:
+        raise ValueError("there is no mask")
+    return foreground
+
+
+def _numbers(truth: Truth) -> Numbers:
+    """Of objects, if they are told apart, or of classes."""
+    numbers: Numbers | None = truth.labels if truth.labels is not None else truth.classes
+    if numbers is None:
+        raise ValueError("there is no mask")
+    return numbers
+
+
+def _numbers_of(truth: Truth, change: Callable[[Numbers], Numbers]) -> Numbers:
+    return change(_numbers(truth))
+
+
+def _find_places(numbers: Numbers, *, margin: int) -> Iterable[tuple[int, tuple[slice, slice]]]:
+    """Each number above 0, ascending, with its bounding box, `margin` px larger."""
+    for index, place in enumerate(ndimage.find_objects(numbers)):
+        if place is not None:
+            rows, columns = (slice(max(side.start - margin, 0), side.stop + margin) for side in place)
+            yield index + 1, (rows, columns)
+
+
+def _drop_large(holes: Mask, area: int | None) -> Mask:
+    if area is None:
+        return holes
+    regions, count = ndimage.label(holes)
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)
+    return np.asarray(holes & (sizes <= area)[regions])
+
+
+def _spread_classes(before: Labels, classes: Pixels, labels: Labels) -> Pixels:
+    """Classes (H, W) of changed objects: each has the class that most of its pixels had; of equals the lower one."""
+    count = int(before.max(initial=0)) + 1
+    votes = np.bincount(before.ravel().astype(np.int64) * 256 + classes.ravel(), minlength=count * 256)
+    table = votes.reshape(count, 256).argmax(axis=1).astype(np.uint8)
+    table[0] = 0
+    return np.where((labels > 0) & (labels == before), classes, table[labels])
