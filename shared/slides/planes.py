@@ -1,69 +1,66 @@
 """The samples of a TIFF's image, region by region, without holding the whole."""
 
-import io
 import math
-import mmap
-import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL.ImageFile import ImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from tifffile import COMPRESSION, TiffFileError
+from tifffile import TiffFileError
 
 from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box
+from shared.slides.announcing import check_announced
+from shared.slides.axes import Axes
+from shared.slides.directories import check_directories
+from shared.slides.source import LocalSource, Source, SourceFile
 
-# Compressions that announce a size of their own, which decoders take memory for; and what reads just that size.
-ANNOUNCING = {
-    COMPRESSION.JPEG: JpegImageFile,
-    COMPRESSION.JPEG2000: Jpeg2KImageFile,
-    COMPRESSION.APERIO_JP2000_RGB: Jpeg2KImageFile,
-}
-# Those that are decoded into a buffer of the tile's size, whatever they hold.
-BOUNDED = {
-    COMPRESSION.NONE,
-    COMPRESSION.LZW,
-    COMPRESSION.ADOBE_DEFLATE,
-    COMPRESSION.DEFLATE,
-    COMPRESSION.PACKBITS,
-    COMPRESSION.ZSTD,
-}
 LISTS = ("TileOffsets", "TileByteCounts", "StripOffsets", "StripByteCounts")  # tags with an entry per segment
+BATCH_BYTES = 16_000_000  # of compressed segments that are asked for, and held, at once
+INFLATED = 4, 1_000_000  # how many times its pixels' size, and bytes above, a segment may take in the file
 
 
 class Planes(Protocol):
-    """Samples (height, width, channels) on disk. Safe to share between threads while the file is open."""
+    """Samples (height, width, channels) on disk. Safe to share between threads while the source is open."""
 
     tile: tuple[int, int]  # (height, width) of what is decoded at once, px
 
-    def read(self, box: Box) -> Samples:
-        """Samples (box.height, box.width, channels) of a box inside the image, in the file's number type."""
+    def read(self, box: Box, channels: int) -> Samples:
+        """Samples (box.height, box.width, channels) of a box inside the image, in the file's number type.
+
+        `channels`: how many, from the first on; perhaps there are more in the answer.
+        """
         ...
 
 
-def open_tiff(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF by itself: what it says about other files of a set is not followed, it may name any file."""
-    return tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False)
+def open_tiff(file: Path | SourceFile) -> tifffile.TiffFile:
+    """Open a TIFF by itself: what it says about other files of a set is not followed, it may name any file.
+
+    Raises:
+        TiffFileError: it announces more pages or longer tags than an image needs; or it is damaged.
+    """
+    if isinstance(file, Path):
+        source = LocalSource(file)
+        try:
+            check_directories(source)
+        finally:
+            source.close()
+    read = file if isinstance(file, Path) else cast("IO[bytes]", file)
+    return tifffile.TiffFile(read, name="image.tif", _multifile=False, is_mmstack=False, is_ndtiff=False)
 
 
-def open_planes(file: tifffile.TiffFile, series: Any, axes: str) -> Planes:
-    """The samples of a series (tifffile's), by the way that reads least.
-
-    `axes`: a letter per axis of the series: Y, X, C (channels) or "." (one entry, left out).
+def open_planes(source: Source, file: tifffile.TiffFile, series: Any, axes: Axes) -> Planes:
+    """The samples of a series (tifffile's) of a file that is read from `source`, by the way that reads least.
 
     Raises:
         TiffFileError: the file holds less than its header announces.
     """
     if series.dataoffset is not None:
-        return MappedPlanes(file, series, axes)
-    return SegmentedPlanes(file, series)
+        return RowPlanes(source, np.dtype(file.byteorder + series.dtype.char), series, axes)
+    return SegmentedPlanes(source, file, series, axes)
 
 
 def check_segments(file: tifffile.TiffFile, page: Any) -> None:
@@ -77,79 +74,114 @@ def check_segments(file: tifffile.TiffFile, page: Any) -> None:
         raise TiffFileError(f"its pixels end {beyond} bytes beyond the end of the file")
 
 
-class MappedPlanes:
-    """Uncompressed samples that lie in one run: mapped, so that no more is read than asked for.
+class RowPlanes:
+    """Uncompressed samples that lie in one run: of each row, no more is read than asked for."""
 
-    Only for as long as a read takes: pages that stay mapped count as memory of the process, up to the whole image.
-    """
-
-    def __init__(self, file: tifffile.TiffFile, series: Any, axes: str) -> None:
-        self._file, self._offset, self._shape = file.filehandle, series.dataoffset, series.shape
-        self._dtype = np.dtype(file.byteorder + series.dtype.char)
-        beyond = self._offset + math.prod(self._shape) * self._dtype.itemsize - self._file.size
+    def __init__(self, source: Source, dtype: np.dtype[Any], series: Any, axes: Axes) -> None:
+        self._source, self._dtype = source, dtype
+        beyond = series.dataoffset + math.prod(series.shape) * dtype.itemsize - source.size
         if beyond > 0:
             raise TiffFileError(f"its pixels end {beyond} bytes beyond the end of the file")
-        kept = axes.replace(".", "")
-        self._entry = tuple(0 if axis == "." else slice(None) for axis in axes)
-        self._order = [kept.index(axis) for axis in "YXC" if axis in kept]
-        self.tile = (1, self._shape[axes.index("X")])
+        self._shape, self._axes, self._offset = series.shape, axes, series.dataoffset
+        strides = [math.prod(series.shape[place + 1 :]) * dtype.itemsize for place in range(len(series.shape))]
+        start = sum(entry * stride for entry, stride in zip(axes.entries, strides, strict=True))
+        self._start = series.dataoffset + start
+        row, column = axes.letters.index("Y"), axes.letters.index("X")
+        self._row, self._pixel = strides[row], strides[column]
+        self._width = series.shape[column]
+        separate = "C" in axes.letters[:row]  # a plane of its own for every channel
+        self._planes = axes.channels if separate else 1
+        self._plane = strides[axes.letters.index("C")] if separate else 0
+        if self._row != self._width * self._pixel:
+            raise TiffFileError(f"its axes come in the order {series.axes}")
+        self.tile = (1, self._width)
 
-    def read(self, box: Box) -> Samples:
-        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+    def read(self, box: Box, channels: int) -> Samples:
+        mapped = self._source.map()
+        if mapped is None:
+            return self._read_runs(box, channels)
         whole: Samples = np.ndarray(self._shape, self._dtype, buffer=mapped, offset=self._offset)
-        part = whole[self._entry].transpose(self._order)[box.slices()]
+        kept = [letter for letter in self._axes.letters if letter != "."]
+        picture = whole[self._axes.selection].transpose([kept.index(letter) for letter in "YXC" if letter in kept])
+        part = picture[box.slices()]
         samples = part if part.ndim == 3 else part[:, :, None]
-        return samples.astype(samples.dtype.newbyteorder("="))  # a copy
+        return samples[:, :, :channels].astype(self._dtype.newbyteorder("="))  # a copy: the mapping ends here
+
+    def _read_runs(self, box: Box, channels: int) -> Samples:
+        planes = min(channels, self._planes)
+        runs = [run for plane in range(planes) for run in self._runs(box, plane)]
+        content = b"".join(self._source.read_many(runs))
+        whole = np.frombuffer(content, self._dtype).reshape(planes, box.height, box.width, -1)
+        samples = whole[0] if planes == 1 else whole[..., 0].transpose(1, 2, 0)
+        return samples.astype(self._dtype.newbyteorder("="), copy=False)
+
+    def _runs(self, box: Box, plane: int) -> Iterator[tuple[int, int]]:
+        start = self._start + plane * self._plane + box.top * self._row + box.left * self._pixel
+        if box.width == self._width:
+            yield start, box.height * self._row
+            return
+        for row in range(box.height):
+            yield start + row * self._row, box.width * self._pixel
 
 
 class SegmentedPlanes:
     """Tiles or strips (TIFF: segments), each decoded when it is asked for."""
 
-    def __init__(self, file: tifffile.TiffFile, series: Any) -> None:
+    def __init__(self, source: Source, file: tifffile.TiffFile, series: Any, axes: Axes) -> None:
         key = series.keyframe
-        self._file, self._decode = file.filehandle, key.decode
-        self._announcing = ANNOUNCING.get(key.compression)
+        self._source, self._decode, self._compression = source, key.decode, key.compression
         self._dtype = np.dtype(series.dtype.char)
         self._grid = _Grid.of(key)
         self.tile = self._grid.tile
         if math.prod(series.shape) != len(series.pages) * key.imagelength * key.imagewidth * key.samplesperpixel:
             raise TiffFileError(f"its pages do not make up its shape {series.shape}")
-        for page in series.pages:
+        pages = [series.pages[index] for index in axes.choose_pages(series.shape, len(series.pages))]
+        if None in pages:
+            raise TiffFileError("a page that its description names is missing")
+        for page in pages:
             check_segments(file, page)
-        self._pages = [_Page.of(page) for page in series.pages]
+        self._pages = [_Page.of(page) for page in pages]
+        self._check_counts()
 
-    def read(self, box: Box) -> Samples:
-        planes = [self._read_plane(page, plane, box) for page in self._pages for plane in range(self._grid.planes)]
+    def _check_counts(self) -> None:
+        times, more = INFLATED
+        limit = times * math.prod(self.tile) * self._grid.channels * self._dtype.itemsize + more
+        longest = max(int(page.counts.max(initial=0)) for page in self._pages)
+        if longest > limit:
+            raise TiffFileError(f"a tile or strip of {longest} bytes is larger than its pixels could be")
+
+    def read(self, box: Box, channels: int) -> Samples:
+        places = [(page, plane) for page in self._pages for plane in range(self._grid.planes)]
+        wanted = places[: math.ceil(channels / self._grid.channels)]
+        planes = [self._read_plane(page, plane, box) for page, plane in wanted]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
     def _read_plane(self, page: "_Page", plane: int, box: Box) -> Samples:
         """Samples (box.height, box.width, channels of one plane); 0 where the file leaves a segment out."""
         samples = np.zeros((box.height, box.width, self._grid.channels), dtype=self._dtype)
         height, width = self.tile
-        for row in range(box.top // height, math.ceil(box.bottom / height)):
-            for column in range(box.left // width, math.ceil(box.right / width)):
-                segment = self._read_segment(page, self._grid.index(plane, row, column))
-                if segment is not None:
-                    _paste(segment, samples, down=row * height - box.top, right=column * width - box.left)
+        for index, data in self._fetch(page, self._grid.indices(plane, box)):
+            row, column = self._grid.place(index)
+            segment = self._read_segment(page, index, data)
+            _paste(segment, samples, down=row * height - box.top, right=column * width - box.left)
         return samples
 
-    def _read_segment(self, page: "_Page", index: int) -> Samples | None:
+    def _fetch(self, page: "_Page", indices: list[int]) -> Iterator[tuple[int, bytes]]:
+        """Those segments that the file holds, as they stand in it; some of them are held at a time."""
+        held = [index for index in indices if page.counts[index]]
+        while held:
+            sizes = np.cumsum(page.counts[held])
+            some = max(int(np.searchsorted(sizes, BATCH_BYTES, side="right")), 1)
+            runs = [(int(page.offsets[index]), int(page.counts[index])) for index in held[:some]]
+            yield from zip(held[:some], self._source.read_many(runs), strict=True)
+            held = held[some:]
+
+    def _read_segment(self, page: "_Page", index: int, data: bytes) -> Samples:
         """Samples (rows, columns, channels of one plane) of a tile or strip."""
-        count = page.counts[index]
-        if not count:
-            return None
-        data = os.pread(self._file.fileno(), count, page.offsets[index])
-        if self._announcing:
-            self._check_announced(data, self._announcing)
+        check_announced(self._compression, data, self.tile)
         segment, _, _ = self._decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
         samples: Samples = segment[0]  # of a depth of 1
         return samples
-
-    def _check_announced(self, data: bytes, read_header: Callable[[io.BytesIO], ImageFile]) -> None:
-        with read_header(io.BytesIO(data)) as image:
-            width, height = image.size
-        if height > self.tile[0] or width > self.tile[1]:
-            raise TiffFileError(f"a tile or strip of {self.tile[1]} × {self.tile[0]} px announces {width} × {height}")
 
 
 @dataclass(frozen=True)
@@ -181,9 +213,16 @@ class _Grid:
         """How many there are."""
         return self.planes * self.rows * self.columns
 
-    def index(self, plane: int, row: int, column: int) -> int:
-        """Place of a segment in the page's list."""
-        return (plane * self.rows + row) * self.columns + column
+    def indices(self, plane: int, box: Box) -> list[int]:
+        """Places in the page's list of those segments of a plane that hold a part of a box."""
+        height, width = self.tile
+        rows = range(box.top // height, math.ceil(box.bottom / height))
+        columns = range(box.left // width, math.ceil(box.right / width))
+        return [(plane * self.rows + row) * self.columns + column for row in rows for column in columns]
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Row and column of a segment in its plane."""
+        return divmod(index % (self.rows * self.columns), self.columns)
 
 
 @dataclass(frozen=True)
@@ -205,7 +244,7 @@ class _Page:
             np.array(page.dataoffsets, dtype=np.int64),
             np.array(page.databytecounts, dtype=np.int64),
             page.jpegtables,
-            page.jpegheader,
+            page.keyframe.jpegheader,
         )
         page.dataoffsets = page.databytecounts = ()
         for name in LISTS:

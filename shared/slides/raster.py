@@ -11,41 +11,87 @@ from PIL.JpegImagePlugin import JpegImageFile
 from shared.errors import Rejected
 from shared.imaging.normalisation import Samples, Window, colours_of, find_window, to_rgb, to_uint8
 from shared.imaging.tiling import Box, Pixels
-from shared.slides.slide import Level, Limits, Slide, reraise_if_passing
+from shared.slides.announcing import check_scans
+from shared.slides.orientation import UPRIGHT, Orientation
+from shared.slides.slide import GREY, RGB, Level, Limits, Slide, reraise_if_passing
+from shared.slides.windows import Windows
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 IHDR = struct.Struct(">8x 4x 4s II B")  # a PNG's first chunk: its name, width, height, bits per sample
-RGB = 3  # bytes per pixel of what is kept
+KEPT = 3  # bytes per pixel of what is kept: RGB
 PILLOWS = 4 + 6  # bytes per pixel that Pillow decodes to, and that libjpeg needs for progressive ones meanwhile
 CHANNELS = 4  # libpng turns palettes into colours and transparent ones into alpha: four channels at most
+ORIENTATION = 0x0112  # EXIF's tag
 PIXELS_PER_BYTE = 512  # at most in a JPEG: a bit for a block of 8 × 8 px
-SCAN, SCANS = b"\xff\xda", 100  # a progressive JPEG's passes over the image: some ten; a bomb has thousands
 # What damaged files raise: libpng (through imagecodecs); Pillow's parser and decoder of JPEGs.
 DAMAGE = (imagecodecs.PngError, OSError, SyntaxError, ValueError, struct.error)
 
 
 class RasterSlide(Slide):
-    """An image that can only be decoded as a whole; it is held in memory, as uint8 RGB."""
+    """An image that can only be decoded as a whole; it is held in memory, as uint8 RGB.
 
-    def __init__(self, path: Path, *, name: str, window: Window | None, limits: Limits) -> None:
+    A JPEG is shown the way up that its EXIF says, as viewers do; a PNG as it is stored.
+    """
+
+    outlives_file = True
+
+    def __init__(self, path: Path, *, name: str, window: Windows | None, limits: Limits) -> None:
         with path.open("rb") as file:
             head = file.read(IHDR.size)
         self.format = "png" if head.startswith(PNG) else "jpeg"
         try:
             if self.format == "png":
-                level, self._pixels, self.window = _decode_png(path, head, window, name=name, limits=limits)
+                given = window if isinstance(window, Window) else None
+                self._pixels, self.window = self._decode_png(path, head, given, name=name, limits=limits)
             else:
-                level, self._pixels = _decode_jpeg(path, name, limits)
+                self._pixels = self._decode_jpeg(path, name, limits)
         except DAMAGE as error:
             reraise_if_passing(error)
             raise Rejected(
                 f"{name}: the {self.format.upper()} is damaged or cut off ({error}); export it again and check that "
                 "it opens in a viewer"
             ) from error
-        self.levels = (level,)
+        height, width = self._pixels.shape[:2]
+        self.levels = (Level(height, width, (1, width)),)
 
     def _read(self, box: Box, level: int) -> Pixels:  # noqa: ARG002  # there is one level only
         return self._pixels[box.slices()].copy()
+
+    def _decode_png(
+        self, path: Path, head: bytes, window: Window | None, *, name: str, limits: Limits
+    ) -> tuple[Pixels, Window | None]:
+        """RGB by libpng, which refuses what Pillow would fill up with black; 16 bits by the same rule as TIFFs."""
+        chunk, width, height, depth = IHDR.unpack(head)
+        if chunk != b"IHDR":
+            raise ValueError("its header is missing")
+        level = _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + KEPT)
+        samples: Samples = imagecodecs.png_decode(path.read_bytes()).reshape(height, width, -1)
+        self.channels, self.dtype = RGB if samples.shape[2] > 2 else GREY, str(samples.dtype)
+
+        def parts() -> Iterator[Samples]:
+            return (colours_of(samples[piece.slices()]) for piece in level.pieces())
+
+        if samples.dtype != np.uint8:
+            window = window or find_window(parts())
+        pixels = np.empty((height, width, KEPT), dtype=np.uint8)
+        for piece in level.pieces():
+            part = samples[piece.slices()]
+            pixels[piece.slices()] = to_rgb(to_uint8(part, window))
+        return pixels, window
+
+    def _decode_jpeg(self, path: Path, name: str, limits: Limits) -> Pixels:
+        """RGB by Pillow, which turns CMYK into it."""
+        with JpegImageFile(path) as image:  # not Image.open: its limit on pixels would speak first, and not to our user
+            level = _check(name, limits, height=image.height, width=image.width, peak=PILLOWS)
+            _check_content(path.read_bytes(), level)
+            self.channels = GREY if image.mode == "L" else RGB
+            upright = _find_orientation(image)
+            image.load()
+            pixels = np.empty((level.height, level.width, KEPT), dtype=np.uint8)
+            for piece in level.pieces():  # in strips, so that the whole is never held in a third form
+                part = image.crop((piece.left, piece.top, piece.right, piece.bottom))
+                pixels[piece.slices()] = np.asarray(part.convert("RGB"))
+        return np.ascontiguousarray(upright.turn(pixels))
 
 
 def _check(name: str, limits: Limits, *, height: int, width: int, peak: int) -> Level:
@@ -55,44 +101,16 @@ def _check(name: str, limits: Limits, *, height: int, width: int, peak: int) -> 
     return Level(height, width, (1, width))
 
 
-def _decode_png(
-    path: Path, head: bytes, window: Window | None, *, name: str, limits: Limits
-) -> tuple[Level, Pixels, Window | None]:
-    """RGB by libpng, which refuses what Pillow would fill up with black; 16 bits by the same rule as TIFFs."""
-    chunk, width, height, depth = IHDR.unpack(head)
-    if chunk != b"IHDR":
-        raise ValueError("its header is missing")
-    level = _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + RGB)
-    samples: Samples = imagecodecs.png_decode(path.read_bytes()).reshape(height, width, -1)
-
-    def parts() -> Iterator[Samples]:
-        return (colours_of(samples[piece.slices()]) for piece in level.pieces())
-
-    if samples.dtype != np.uint8:
-        window = window or find_window(parts())
-    pixels = np.empty((height, width, RGB), dtype=np.uint8)
-    for piece in level.pieces():
-        part = samples[piece.slices()]
-        pixels[piece.slices()] = to_rgb(to_uint8(part, window))
-    return level, pixels, window
-
-
-def _decode_jpeg(path: Path, name: str, limits: Limits) -> tuple[Level, Pixels]:
-    """RGB by Pillow, which turns CMYK into it."""
-    with JpegImageFile(path) as image:  # not Image.open: its limit on pixels would speak first, and not to our user
-        level = _check(name, limits, height=image.height, width=image.width, peak=PILLOWS)
-        _check_content(path.read_bytes(), level)
-        image.load()
-        pixels = np.empty((level.height, level.width, RGB), dtype=np.uint8)
-        for piece in level.pieces():  # in strips, so that the whole is never held in a third form
-            part = image.crop((piece.left, piece.top, piece.right, piece.bottom))
-            pixels[piece.slices()] = np.asarray(part.convert("RGB"))
-        return level, pixels
+def _find_orientation(image: JpegImageFile) -> Orientation:
+    """Upright where EXIF does not say, or not readably."""
+    try:
+        return Orientation.of(int(image.getexif().get(ORIENTATION, 1)))
+    except (*DAMAGE, TypeError):
+        return UPRIGHT
 
 
 def _check_content(content: bytes, level: Level) -> None:
     """Raise ValueError for a JPEG that libjpeg would fill up with grey, or be busy with for hours."""
     if level.height * level.width > len(content) * PIXELS_PER_BYTE:
         raise ValueError(f"{len(content)} bytes cannot hold {level.width} × {level.height} px")
-    if content.count(SCAN) > SCANS:
-        raise ValueError(f"it has more than {SCANS} passes over the image")
+    check_scans(content)

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import Rejected
-from shared.imaging.normalisation import Window
 from shared.imaging.tiling import Box, Pixels
+from shared.slides.windows import Windows
 
 OVERVIEW_THREADS = 2  # decoding does not hold the interpreter's lock
 PIECE = 2**22  # px read at once when going over the whole image; more only where the file's own tiles are larger
+GREY, RGB = ("grey",), ("red", "green", "blue")  # channels of what has no names for its own
 SHARPEST, COARSEST = 0.01, 100.0  # µm per pixel that a microscope can have; 72 dpi is a screen
 
 
@@ -38,6 +39,7 @@ class TooLarge(Rejected):
 class Limits:
     """Sizes above which an image is refused, before memory is taken for it."""
 
+    channels: int = 200  # imaging by many rounds of staining gives some sixty
     decoded_bytes: int = 1_500_000_000  # of what must be decoded in one piece: a whole PNG, a strip of a TIFF
     pixels: int = 1_000_000_000_000  # of the whole image, whatever is read of it at once
     side: int = 10_000_000
@@ -50,6 +52,11 @@ class Limits:
             raise TooLarge(
                 f"{name}: {width} × {height} px is beyond what is taken; the header may be damaged: export it again"
             )
+
+    def check_channels(self, name: str, channels: int) -> None:
+        """Raise TooLarge if there are more channels than any microscope writes."""
+        if channels > self.channels:
+            raise TooLarge(f"{name}: {channels} channels, {self.channels} is the limit; save those that are wanted")
 
     def check_decoded(self, name: str, *, size: int, mend: str) -> None:
         """Raise TooLarge if `size` bytes would have to be held at once."""
@@ -86,13 +93,19 @@ class Slide(ABC):
     """An open image. Safe to share between threads.
 
     `levels`: its resolutions, the full one first. `mpp`: µm per pixel, None if the file does not say.
-    `window`: the intensities that became 0 and 255, None where the file holds uint8.
+    `channels`: what the file calls its channels, alpha left out. `dtype`: of the file's samples, as numpy calls it.
+    `window`: the intensities that became 0 and 255, of all channels or of each; None where the file holds uint8.
+    `outlives_file`: whether its file may be removed while it is open; some readers open it again.
     """
+
+    outlives_file = False
 
     format: str
     levels: tuple[Level, ...]
     mpp: float | None = None
-    window: Window | None = None
+    window: Windows | None = None
+    channels: tuple[str, ...] = RGB
+    dtype: str = "uint8"
 
     @property
     def height(self) -> int:
@@ -104,16 +117,30 @@ class Slide(ABC):
         """Columns at full resolution, px."""
         return self.levels[0].width
 
-    def read(self, box: Box) -> Pixels:
-        """The pixels (box.height, box.width, 3) of a box inside the image, contiguous, the caller's own.
+    def read(self, box: Box, level: int = 0) -> Pixels:
+        """RGB (box.height, box.width, 3) of a box inside a level, in its pixels; contiguous, the caller's own.
+
+        Grey is repeated. Of stains that are no colours, the first three are shown as red, green and blue.
 
         Raises:
-            ValueError: the box leaves the image.
+            ValueError: the box leaves the level, or there is none of that number.
             Rejected: the data are damaged.
+            Unavailable: they lie in an object store that does not answer.
         """
-        if min(box.top, box.left) < 0 or box.bottom > self.height or box.right > self.width:
-            raise ValueError(f"{box} leaves the image of {self.width} × {self.height} px; mirror it first")
-        return np.require(self._read(box, 0), requirements=("C", "W"))
+        self._check_inside(box, level)
+        return np.require(self._read(box, level), requirements=("C", "W"))
+
+    def read_channels(self, box: Box, level: int = 0) -> Pixels:
+        """Every one of `channels`, (box.height, box.width, C) uint8, each through its window. Otherwise as `read`."""
+        self._check_inside(box, level)
+        return np.require(self._read_channels(box, level), requirements=("C", "W"))
+
+    def _check_inside(self, box: Box, level: int) -> None:
+        if not 0 <= level < len(self.levels):
+            raise ValueError(f"there is no level {level}, the image has {len(self.levels)}")
+        height, width = self.levels[level].height, self.levels[level].width
+        if min(box.top, box.left) < 0 or box.bottom > height or box.right > width:
+            raise ValueError(f"{box} leaves the image of {width} × {height} px; mirror it first")
 
     def overview(self, side: int, check: Callable[[], None] | None = None) -> Pixels:
         """The whole image (h, w, 3), averaged down until neither side exceeds `side` px; small images as they are.
@@ -150,6 +177,10 @@ class Slide(ABC):
     @abstractmethod
     def _read(self, box: Box, level: int) -> Pixels:
         """The pixels (box.height, box.width, 3) of a box inside a level; not necessarily contiguous or writable."""
+
+    def _read_channels(self, box: Box, level: int) -> Pixels:
+        """The same with all channels, (box.height, box.width, C). As it stands for grey and RGB."""
+        return self._read(box, level)[:, :, : len(self.channels)]
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing open
         """Give back what is held open. Nothing can be read afterwards; closing again does nothing."""

@@ -1,101 +1,201 @@
-"""Plain TIFFs, tiled or in strips: only the tiles of a region are decoded."""
+"""TIFFs, plain, of OME and of Aperio's scanners: only the tiles of a region are read and decoded."""
 
 import math
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, RESUNIT
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from shared.errors import Rejected
-from shared.imaging.normalisation import Samples, Window, colours_of, find_window, to_rgb, to_uint8
+from shared.imaging.normalisation import Samples, Window, colours_of, find_window, find_windows, to_rgb, to_uint8
 from shared.imaging.tiling import Box, Pixels
-from shared.slides.planes import ANNOUNCING, BOUNDED, open_planes, open_tiff
-from shared.slides.slide import Level, Limits, Slide, believable_mpp, reraise_if_passing
+from shared.slides.announcing import READABLE
+from shared.slides.axes import Axes, count_planes, find_axes
+from shared.slides.described import find_channels, find_format, find_mpp, is_for_openslide
+from shared.slides.directories import check_directories
+from shared.slides.orientation import UPRIGHT, Orientation
+from shared.slides.planes import open_planes, open_tiff
+from shared.slides.slide import RGB, Level, Limits, Slide, reraise_if_passing
+from shared.slides.source import Source, SourceFile
+from shared.slides.windows import Windows, apply_each
 
 # What tifffile and numpy stumble over when tags contradict each other; the texts mean nothing to users.
-CONTRADICTION = (KeyError, IndexError, TypeError, ArithmeticError, AttributeError, struct.error)
-# What damaged TIFFs raise: the codecs' errors are RuntimeErrors, those of Pillow's parsers SyntaxErrors.
+CONTRADICTION = (KeyError, IndexError, TypeError, ArithmeticError, AttributeError, AssertionError, struct.error)
+# What damaged TIFFs raise: the codecs' errors are RuntimeErrors, those of Pillow's and XML's parsers SyntaxErrors.
 DAMAGE = (tifffile.TiffFileError, OSError, ValueError, RuntimeError, SyntaxError, *CONTRADICTION)
 # A header may announce a tag of any length; tifffile takes memory for it before it looks how long the file is.
 DAMAGED_HEADER = (*DAMAGE, MemoryError)
 WINDOWING = 8  # bytes per sample that it takes to find and to apply a window
-MICROMETRES = ("micron", "µm", "um")  # as ImageJ writes them
 COLOURS = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE}
+MEND = "open it in a viewer and save it again"
+
+
+class ForOpenSlide(Exception):
+    """A vendor's slide that only OpenSlide reads rightly, from a whole file on disk."""
 
 
 class TiffSlide(Slide):
-    """The first image of a TIFF: one plane, grey, RGB or RGBA, any integer or float samples."""
+    """The first image of a TIFF: one plane of it, grey, RGB, RGBA or of several stains, any integer or float samples.
+
+    The tag Orientation is honoured, but for Aperio's slides, where no other reader does. It reads `source` and closes
+    it in the end.
+    """
 
     format = "tiff"
+    outlives_file = True
 
-    def __init__(self, path: Path, *, name: str, window: Window | None, limits: Limits) -> None:
-        self._name = name
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str,
+        window: Windows | None,
+        limits: Limits,
+        page: int | None = None,
+        known: bool = False,
+    ) -> None:
+        """`page`: which plane of a stack, from 0. `known`: OpenSlide was asked and leaves the file to us.
+
+        Raises:
+            Rejected: damaged, too large, or of no kind that can be shown; the text says which, and the mend.
+            ForOpenSlide: not for this reader.
+        """
+        self._name, self._source = name, source
+        handle = SourceFile(source)
         with ExitStack() as opened:
+            opened.callback(source.close)
             try:
-                self._file = opened.enter_context(open_tiff(path))
-                self._open(self._file.series[0], limits)
+                check_directories(source)
+                file = opened.enter_context(open_tiff(handle))
+                if not known and is_for_openslide(file):
+                    raise ForOpenSlide
+                self._open(file, limits, page)
             except DAMAGED_HEADER as error:
-                raise _damaged(name, error) from error
+                raise handle.failure or self._damaged(error) from error
+            if handle.failure is not None:  # somebody took an outage for the end of the file
+                raise handle.failure
             self.window = window or self._find_window()
             opened.pop_all()
 
-    def _open(self, series: Any, limits: Limits) -> None:
-        page = series.keyframe
-        _check_kind(page, self._name)
-        axes = _keep_axes(series, self._name)
+    def _open(self, file: tifffile.TiffFile, limits: Limits, page: int | None) -> None:
+        self.format = find_format(file)
+        series = file.series[0]
+        self._page = series.keyframe
+        _check_kind(self._page, self._name)
+        if self.format == "aperio" and count_planes(series) > 1 and page is None:
+            raise ForOpenSlide  # focal planes: it knows which is the one
+        axes = find_axes(series, name=self._name, page=page)
+        limits.check_channels(self._name, axes.channels)
         alike = [level for level in series.levels if _kind(level) == _kind(series)]
-        sizes = [(level.shape[axes.index("Y")], level.shape[axes.index("X")]) for level in alike]
-        limits.check(self._name, height=sizes[0][0], width=sizes[0][1])
-        self._planes = [open_planes(self._file, level, axes) for level in alike]
+        sizes = [(level.shape[axes.letters.index("Y")], level.shape[axes.letters.index("X")]) for level in alike]
+        for height, width in sizes:
+            limits.check(self._name, height=height, width=width)
+        self._planes = [open_planes(self._source, file, level, axes) for level in alike]
+        self._orientation = _find_orientation(self._page) if self.format != "aperio" else UPRIGHT
         self.levels = tuple(
-            Level(height, width, planes.tile) for (height, width), planes in zip(sizes, self._planes, strict=True)
+            Level(*self._orientation.size(*size), self._orientation.size(*planes.tile))
+            for size, planes in zip(sizes, self._planes, strict=True)
         )
-        channels = series.shape[axes.index("C")] if "C" in axes else 1
+        self.dtype = str(series.dtype)
+        self._stored = axes.channels
+        self._palette = _find_palette(self._page)
+        self._check_memory(series, limits)
+        self._coloured = _is_coloured(self._page, axes)
+        shown = axes.channels - (axes.channels in (2, 4)) if self._coloured else axes.channels
+        self.channels = find_channels(file, self._page, shown)
+        self.mpp = find_mpp(file, self._page)
+
+    def _check_memory(self, series: Any, limits: Limits) -> None:
         per_sample = series.dtype.itemsize + (0 if series.dtype == np.uint8 else WINDOWING)
-        largest = max(math.prod(planes.tile) for planes in self._planes) * channels * per_sample
-        limits.check_decoded(self._name, size=largest, mend="save it with tiles or smaller strips")
-        self._page = page
-        self._palette = _find_palette(page)
-        self.mpp = _find_mpp(self._file, page)
+        largest = max(math.prod(planes.tile) for planes in self._planes) * self._stored * per_sample
+        mend = "export it with smaller tiles" if self.format == "aperio" else "save it with tiles or smaller strips"
+        limits.check_decoded(self._name, size=largest, mend=mend)
 
     def _read(self, box: Box, level: int) -> Pixels:
-        planes = self._planes[level]
-        try:
-            return self._colour(planes.read(box))
-        except DAMAGE as error:
-            raise _damaged(self._name, error) from error
+        if self._coloured:
+            return self._colour(self._samples(box, level, self._stored))
+        stains = self._stain(self._samples(box, level, len(RGB)))[:, :, : len(RGB)]
+        if stains.shape[2] == len(RGB):
+            return stains
+        return np.pad(stains, ((0, 0), (0, 0), (0, len(RGB) - stains.shape[2])))
+
+    def _read_channels(self, box: Box, level: int) -> Pixels:
+        if self._coloured:
+            return super()._read_channels(box, level)
+        return self._stain(self._samples(box, level, self._stored))
 
     def close(self) -> None:
-        self._planes = []  # a mapped file is open as long as it is mapped
-        self._file.close()
+        self._source.close()
 
-    def _find_window(self) -> Window | None:
+    def _samples(self, box: Box, level: int, channels: int) -> Samples:
+        """(box.height, box.width, channels or more) in the file's number type, the right way up."""
+        shown = self.levels[level]
+        stored = self._orientation.stored_box(box, height=shown.height, width=shown.width)
+        try:
+            return self._orientation.turn(self._planes[level].read(stored, channels))
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def _find_window(self) -> Windows | None:
         """None where the samples are colours already."""
         bits = self._page.bitspersample
         if self._palette is not None or (self._page.dtype == np.uint8 and bits == 8):
             return None
-        return Window(0.0, 2.0**bits - 1) if bits < 8 else find_window(self._parts())
+        if bits < 8:
+            return Window(0.0, 2.0**bits - 1)
+        parts = self._parts()
+        return find_window(colours_of(part) for part in parts) if self._coloured else find_windows(parts)
 
     def _parts(self) -> Iterator[Samples]:
-        for piece in self.levels[0].pieces():
-            try:
-                yield colours_of(self._planes[0].read(piece))
-            except DAMAGE as error:
-                raise _damaged(self._name, error) from error
+        return (self._samples(piece, 0, self._stored) for piece in self.levels[0].pieces())
 
     def _colour(self, samples: Samples) -> Pixels:
-        """RGB from the file's samples (H, W, 1, 3 or 4)."""
+        """RGB from the file's samples (H, W, 1 … 4)."""
         if self._palette is not None:
             return np.take(self._palette, samples[:, :, 0], axis=0)
         if samples.shape[2] == 4 and EXTRASAMPLE.UNSPECIFIED in self._page.extrasamples:
             samples = samples[:, :, :3]  # the fourth is anything but alpha
-        rgb = to_rgb(to_uint8(samples, self.window))
+        window = self.window if isinstance(self.window, Window) else None
+        rgb = to_rgb(to_uint8(samples, window))
         return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
+
+    def _stain(self, samples: Samples) -> Pixels:
+        """uint8 from samples of channels that are no colours."""
+        if isinstance(self.window, tuple):
+            return apply_each(samples, self.window)
+        return samples.astype(np.uint8, copy=False) if self.window is None else self.window.apply(samples)
+
+    def _damaged(self, error: Exception) -> Rejected:
+        reraise_if_passing(error)
+        if self.format == "aperio":
+            return Rejected(
+                f"{self._name}: the slide cannot be read ({find_cause(error)}): it is cut off or damaged; "
+                "copy it again from the scanner and compare sizes, or export it as a tiled TIFF"
+            )
+        return Rejected(
+            f"{self._name}: the TIFF is damaged, cut off or of an unusual kind ({find_cause(error)}); {MEND}"
+        )
+
+
+def count_pages(source: Source, *, name: str) -> int:
+    """How many planes the first image of a TIFF has: what `page` of `open_slide` chooses from. Closes the source.
+
+    Raises:
+        Rejected: the file is damaged.
+    """
+    handle = SourceFile(source)
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        try:
+            check_directories(source)
+            return count_planes(opened.enter_context(open_tiff(handle)).series[0])
+        except DAMAGED_HEADER as error:
+            reraise_if_passing(error)
+            raise handle.failure or Rejected(f"{name}: the TIFF is damaged ({find_cause(error)}); {MEND}") from error
 
 
 def _kind(series: Any) -> tuple[object, ...]:
@@ -104,33 +204,22 @@ def _kind(series: Any) -> tuple[object, ...]:
     return series.axes, series.dtype, page.photometric, page.compression, page.bitspersample, page.extrasamples
 
 
-def _keep_axes(series: Any, name: str) -> str:
-    """The axes, with Y, X and C (channels) where they count and "." where the axis has one entry only."""
-    kept = ""
-    for axis, size in zip(series.axes, series.shape, strict=True):
-        if axis in "YX":
-            kept += axis
-        elif size == 1:
-            kept += "."
-        elif axis not in "SC":
-            raise Rejected(f"{name}: a stack of {size} planes (axis {axis}); submit each plane as an image of its own")
-        elif "C" in kept or not (size == 3 or (size == 4 and axis == "S" and _is_rgb(series))):
-            raise Rejected(
-                f"{name}: {size} channels; one (grey), three (RGB) or four (RGBA) are taken: choose some and save again"
-            )
-        else:
-            kept += "C"
-    return kept
-
-
-def _is_rgb(series: Any) -> bool:
-    return bool(series.keyframe.photometric == PHOTOMETRIC.RGB)
+def _is_coloured(page: Any, axes: Axes) -> bool:
+    """Whether the samples are grey or RGB, perhaps with alpha; not stains of which each has its own brightness."""
+    if axes.channels == 1:
+        return True
+    if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+        return axes.channels in (3, 4)
+    alpha = {EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA}
+    return axes.channels == 2 and page.samplesperpixel == 2 and bool(alpha.intersection(page.extrasamples))
 
 
 def _check_kind(page: Any, name: str) -> None:
     """Raise Rejected for what cannot be turned into RGB, or not safely."""
     mend = "save it as RGB or grey, uncompressed or with LZW, deflate or JPEG"
-    if page.compression not in ANNOUNCING.keys() | BOUNDED:
+    if page.compression == COMPRESSION.APERIO_JP2000_YCBC:
+        raise ForOpenSlide  # its chroma may be subsampled, which our decoder of JPEG 2000 does not undo
+    if page.compression not in READABLE:
         raise Rejected(f"{name}: a TIFF with the compression {_call(page.compression)}; {mend}")
     ycbcr_jpeg = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG  # decoded to RGB
     if page.photometric not in COLOURS and not ycbcr_jpeg:
@@ -146,6 +235,11 @@ def _call(value: Any) -> str:
     return str(getattr(value, "name", value))
 
 
+def _find_orientation(page: Any) -> Orientation:
+    tag = page.tags.get("Orientation")
+    return Orientation.of(int(tag.value)) if tag is not None else UPRIGHT
+
+
 def _find_palette(page: Any) -> Pixels | None:
     """(2^bits, 3) uint8, None if the samples are no indices."""
     if page.photometric != PHOTOMETRIC.PALETTE:
@@ -154,25 +248,6 @@ def _find_palette(page: Any) -> Pixels | None:
     return (colours.T >> 8).astype(np.uint8)
 
 
-def _find_mpp(file: tifffile.TiffFile, page: Any) -> float | None:
-    """µm per pixel by the resolution tags, in the unit that these or ImageJ's description name."""
-    if "XResolution" not in page.tags:
-        return None
-    described = (file.imagej_metadata or {}).get("unit") in MICROMETRES
-    if page.resolutionunit not in (RESUNIT.INCH, RESUNIT.CENTIMETER) and not described:
-        return None
-    per_micrometre = page.resolution[0] if described else page.get_resolution(unit="MICROMETER")[0]
-    return believable_mpp(1.0 / per_micrometre) if per_micrometre else None
-
-
 def find_cause(error: Exception) -> str:
     """One of DAMAGED_HEADER in words for users."""
     return "its header contradicts itself" if isinstance(error, (*CONTRADICTION, MemoryError)) else str(error)
-
-
-def _damaged(name: str, error: Exception) -> Rejected:
-    reraise_if_passing(error)
-    return Rejected(
-        f"{name}: the TIFF is damaged, cut off or of an unusual kind ({find_cause(error)}); open it in a viewer and "
-        "save it again"
-    )

@@ -1,165 +1,22 @@
-"""What every reader of images promises, whatever the format on disk."""
+"""Readers of PNG, JPEG and TIFF keep the promises of readers, from disk and by ranges."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from shared.imaging.tiling import Box, Pixels
-from shared.slides import Slide, open_slide
+from shared.slides import Limits, RangedSource, Slide, Windows, open_slide
 from shared.slides.openslide import OpenSlideSlide
 from shared.slides.raster import RasterSlide
+from shared.slides.slide import GREY
 from shared.slides.tiff import TiffSlide
-
-HEIGHT, WIDTH = 301, 417
-METRIC = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}  # half a micrometre per pixel
-
-
-def scene() -> Pixels:
-    """Red grows to the right and green downwards; two patches show the darkest and the brightest value there is."""
-    down, right = np.mgrid[:HEIGHT, :WIDTH]
-    pixels = np.stack([right * 200 // WIDTH + 20, down * 200 // HEIGHT + 20, np.full_like(down, 90)], axis=2)
-    pixels[20:60, 300:340], pixels[200:240, 50:90] = 0, 255
-    return pixels.astype(np.uint8)
-
-
-def grey() -> Pixels:
-    return scene()[:, :, 0]
-
-
-def repeated(pixels: Pixels) -> Pixels:
-    return pixels[:, :, None].repeat(3, axis=2)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A way to write the scene. `shows`: the pixels that a reader should find, within `tolerance` on the average."""
-
-    name: str
-    write: Callable[[Path], object]
-    shows: Pixels
-    tolerance: float = 0.0
-    mpp: float | None = None
-
-
-def kinds(*all_kinds: Kind) -> list[object]:
-    return [pytest.param(kind, id=kind.name) for kind in all_kinds]
-
-
-class SlidePromises:
-    reader: type[Slide]
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def kind(cls) -> Kind:
-        raise AssertionError("each adapter gives its own")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def path(cls, kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        path = tmp_path_factory.mktemp("slides") / kind.name
-        kind.write(path)
-        return path
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def slide(cls, path: Path) -> Iterator[Slide]:
-        with open_slide(path) as slide:
-            yield slide
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def whole(cls, slide: Slide) -> Pixels:
-        return slide.read(Box(0, 0, slide.height, slide.width))
-
-    def test_the_format_finds_its_reader(self, slide: Slide) -> None:
-        assert type(slide) is self.reader
-
-    def test_the_whole_is_what_was_written(self, slide: Slide, whole: Pixels, kind: Kind) -> None:
-        assert (slide.height, slide.width) == kind.shows.shape[:2]
-        assert differ(whole, kind.shows) <= kind.tolerance
-
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors], deadline=None)
-    @given(data=st.data())
-    def test_a_region_is_the_crop_of_the_whole(self, slide: Slide, whole: Pixels, data: st.DataObject) -> None:
-        box = data.draw(boxes(slide))
-        region = slide.read(box)
-        np.testing.assert_array_equal(region, whole[box.slices()])
-        assert region.shape == (box.height, box.width, 3)
-        assert region.dtype == np.uint8
-        assert region.flags.c_contiguous
-
-    def test_what_a_caller_does_to_a_region_stays_with_it(self, slide: Slide, whole: Pixels) -> None:
-        box = Box(0, 0, slide.height, slide.width)
-        slide.read(box)[:] = 7
-        np.testing.assert_array_equal(slide.read(box), whole)
-
-    @pytest.mark.parametrize(
-        "box", [Box(-1, 0, 5, 5), Box(0, -1, 5, 5), Box(0, 0, HEIGHT + 1, 5), Box(0, 9, 9, WIDTH + 1)]
-    )
-    def test_a_box_that_leaves_the_image_is_refused(self, slide: Slide, box: Box) -> None:
-        with pytest.raises(ValueError, match="leaves the image"):
-            slide.read(box)
-
-    @pytest.mark.parametrize("side", [1, 40, 100, 200, 417, 5000])
-    def test_an_overview_fits_its_side_and_looks_like_the_image(self, slide: Slide, whole: Pixels, side: int) -> None:
-        overview = slide.overview(side)
-        height, width = overview.shape[:2]
-        assert overview.dtype == np.uint8
-        assert min(side, WIDTH) / 2 - 1 <= max(height, width) <= min(side, WIDTH)
-        shrunk = np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BOX))
-        assert differ(overview, shrunk) < 4
-
-    def test_threads_that_read_at_once_get_what_one_gets(self, slide: Slide, whole: Pixels) -> None:
-        places = [Box(top, left, top + 90, left + 120) for top in range(0, 200, 20) for left in range(0, 280, 40)]
-        with ThreadPoolExecutor(8) as threads:
-            regions = list(threads.map(slide.read, places))
-        for place, region in zip(places, regions, strict=True):
-            np.testing.assert_array_equal(region, whole[place.slices()])
-
-    def test_the_scale_is_known_where_the_file_says_it(self, slide: Slide, kind: Kind) -> None:
-        assert slide.mpp == (pytest.approx(kind.mpp) if kind.mpp else None)
-
-    def test_a_slide_opened_with_the_window_of_an_earlier_time_looks_the_same(
-        self, slide: Slide, whole: Pixels, path: Path
-    ) -> None:
-        with open_slide(path, window=slide.window) as again:
-            assert again.window == slide.window
-            np.testing.assert_array_equal(again.read(Box(0, 0, HEIGHT, WIDTH)), whole)
-
-    def test_nothing_stays_open_once_it_is_closed(self, path: Path) -> None:
-        copy = path.with_name("copy" + path.suffix)
-        copy.write_bytes(path.read_bytes())
-        slide = open_slide(copy)
-        slide.overview(10)
-        slide.close()
-        slide.close()
-        assert copy not in open_files()
-
-
-def boxes(slide: Slide) -> st.SearchStrategy[Box]:
-    def span(size: int) -> st.SearchStrategy[tuple[int, int]]:
-        return st.tuples(st.integers(0, size), st.integers(0, size)).filter(lambda ends: ends[0] < ends[1])
-
-    spans = st.tuples(span(slide.height), span(slide.width))
-    return spans.map(lambda both: Box(both[0][0], both[1][0], both[0][1], both[1][1]))
-
-
-def differ(left: Pixels, right: Pixels) -> float:
-    """Mean absolute difference."""
-    return float(np.abs(left.astype(int) - right.astype(int)).mean())
-
-
-def open_files() -> list[Path]:
-    descriptors = Path("/proc/self/fd")
-    return [link.readlink() for link in descriptors.iterdir() if link.is_symlink()]
+from tests.contracts.slide_promises import HEIGHT, METRIC, WIDTH, Kind, SlidePromises, grey, kinds, repeated, scene
 
 
 def png(path: Path) -> None:
@@ -174,6 +31,13 @@ def deep_png(path: Path) -> None:
     Image.fromarray(grey().astype(np.uint16) * 9 + 100).save(path)
 
 
+def turned_jpeg(path: Path) -> None:
+    """As a camera held upright stores it: turned, and EXIF says how."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored rows are the shown columns, from right to left
+    Image.fromarray(scene()).rotate(90, expand=True).save(path, quality=95, exif=exif)
+
+
 class TestRaster(SlidePromises):
     reader = RasterSlide
 
@@ -181,8 +45,9 @@ class TestRaster(SlidePromises):
         scope="class",
         params=kinds(
             Kind("rgb.png", png, scene()),
-            Kind("grey16.png", deep_png, repeated(grey())),
+            Kind("grey16.png", deep_png, repeated(grey()), channels=GREY, dtype="uint16"),
             Kind("rgb.jpg", jpeg, scene(), tolerance=4),
+            Kind("turned.jpg", turned_jpeg, scene(), tolerance=4),
         ),
     )
     @classmethod
@@ -204,8 +69,78 @@ def pyramid(path: Path) -> None:
             file.write(smaller, subfiletype=1, **options)  # type: ignore[arg-type]
 
 
-RGB = {"photometric": "rgb"}
+def ome(path: Path) -> None:
+    """Four stains of their own brightness, each a page, with a level of half the size below it."""
+    names = {"Channel": {"Name": list(STAINS)}}
+    about = {"axes": "CYX", **names, "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 500}
+    small = np.stack([np.asarray(Image.fromarray(stain).reduce(2)) for stain in stains()])
+    bright = np.array(BRIGHTNESS, dtype=np.uint16)[:, None, None]
+    with tifffile.TiffWriter(path, ome=True) as file:
+        options = {"tile": (64, 64), "compression": "zstd", "photometric": "minisblack"}
+        file.write(stains() * bright, subifds=1, metadata=about, **options)  # type: ignore[arg-type]
+        file.write(small * bright, subfiletype=1, **options)  # type: ignore[arg-type]
+
+
+def oriented(tag: int, stored: np.ndarray) -> Callable[[Path], object]:
+    return tiff(stored.copy(), tile=(64, 80), **COLOUR, extratags=[(274, "H", 1, tag, True)])
+
+
+def fax(path: Path) -> None:
+    """The two patches in black and white, as Pillow (libtiff) packs them."""
+    Image.fromarray(patches()).save(path, compression="group4")
+
+
+def patches() -> NDArray[np.bool_]:
+    return np.equal(grey(), 255)
+
+
+def aperio(compression: str = "jpeg", tag: int | None = None) -> Callable[[Path], object]:
+    """Three images in the order a scanner writes them: the slide, its thumbnail (in strips), a smaller level.
+
+    `tag`: the number that Aperio has for the compression, if it is its own.
+    """
+    maker = "Aperio Image Library v11.2.1 \n"
+    quarter = np.asarray(Image.fromarray(scene()).reduce(4))
+    small, size = f"{quarter.shape[1]}x{quarter.shape[0]}", f"{WIDTH}x{HEIGHT}"
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": None}
+
+    def write(path: Path) -> None:
+        tiled = {"tile": (128, 128), "compression": compression, **options}
+        with tifffile.TiffWriter(path) as file:
+            about = f"{maker}{size} [0,0 {size}] (128x128) JPEG/RGB Q=80|AppMag = 20|MPP = 0.4990"
+            file.write(scene(), description=about, **tiled)
+            about = f"{maker}{size} -> {small}"
+            file.write(quarter, rowsperstrip=16, description=about, compression="jpeg", **options)
+            about = f"{maker}{size} [0,0 {size}] (128x128) -> {small} JPEG/RGB Q=80"
+            file.write(quarter, description=about, **tiled)
+
+    return write if tag is None else retagged(write, tag)
+
+
+def retagged(write: Callable[[Path], object], compression: int) -> Callable[[Path], object]:
+    """What the writer of TIFFs makes of tiles, by another name."""
+
+    def write_and_retag(path: Path) -> None:
+        write(path)
+        with tifffile.TiffFile(path, mode="r+") as file:
+            for index in (0, 2):
+                page: Any = file.pages[index]
+                page.tags["Compression"].overwrite(compression)
+
+    return write_and_retag
+
+
+STAINS, BRIGHTNESS = ("DAPI", "CD3", "CD8", "CD20"), (1, 7, 30, 200)
+
+
+def stains() -> Pixels:
+    """(4, H, W): each from 0 to 255."""
+    return np.stack([grey(), grey()[::-1], grey()[:, ::-1], 255 - grey()])
+
+
+COLOUR = {"photometric": "rgb"}
 STACKED = scene().transpose(2, 0, 1).copy()
+SMOOTH = {"tile": (128, 128), "photometric": "rgb"}
 
 
 class TestTiff(SlidePromises):
@@ -214,23 +149,92 @@ class TestTiff(SlidePromises):
     @pytest.fixture(
         scope="class",
         params=kinds(
-            Kind("raw.tif", tiff(scene(), **RGB, **METRIC), scene(), mpp=0.5),
-            Kind("raw-strips.tif", tiff(scene(), rowsperstrip=16, **RGB), scene()),
-            Kind("raw-tiles.tif", tiff(scene(), tile=(64, 80), **RGB), scene()),
-            Kind("lzw-strips.tif", tiff(scene(), rowsperstrip=7, compression="lzw", predictor=True, **RGB), scene()),
-            Kind("deflate-tiles.tif", tiff(scene(), tile=(128, 128), compression="zlib", **RGB), scene()),
-            Kind("jpeg-tiles.tif", tiff(scene(), tile=(128, 128), compression="jpeg", **RGB), scene(), tolerance=4),
-            Kind("big-endian.tif", tiff(grey() * np.uint16(256), byteorder=">", bigtiff=True), repeated(grey()), 1),
+            Kind("raw.tif", tiff(scene(), **COLOUR, **METRIC), scene(), mpp=0.5),
+            Kind("raw-strips.tif", tiff(scene(), rowsperstrip=16, **COLOUR), scene()),
+            Kind("raw-tiles.tif", tiff(scene(), tile=(64, 80), **COLOUR), scene()),
+            Kind("lzw-strips.tif", tiff(scene(), rowsperstrip=7, compression="lzw", predictor=True, **COLOUR), scene()),
+            Kind("deflate-tiles.tif", tiff(scene(), compression="zlib", **SMOOTH), scene()),
+            Kind("packbits.tif", tiff(scene(), rowsperstrip=9, compression="packbits", **COLOUR), scene()),
+            Kind("lzma.tif", tiff(scene(), compression="lzma", **SMOOTH), scene()),
+            Kind("zstd.tif", tiff(scene(), compression="zstd", predictor=True, **SMOOTH), scene()),
+            Kind("webp.tif", tiff(scene(), compression="webp", compressionargs={"lossless": True}, **SMOOTH), scene()),
+            Kind("jpeg-tiles.tif", tiff(scene(), compression="jpeg", **SMOOTH), scene(), tolerance=4),
+            Kind("jpeg-444.tif", tiff(scene(), compression="jpeg", subsampling=(1, 1), **SMOOTH), scene(), tolerance=4),
+            Kind("jpeg2000.tif", tiff(scene(), compression="jpeg2000", **SMOOTH), scene()),
+            Kind("fax.tif", fax, repeated(patches() * np.uint8(255)), channels=GREY, dtype="bool"),
+            Kind(
+                "big-endian.tif",
+                tiff(grey() * np.uint16(256), byteorder=">", bigtiff=True),
+                repeated(grey()),
+                1,
+                channels=GREY,
+                dtype="uint16",
+            ),
             Kind("pyramid.tif", pyramid, scene(), tolerance=4, mpp=0.5),
-            Kind("planar.tif", tiff(STACKED, planarconfig="separate", tile=(64, 64), **RGB), scene()),
+            Kind("planar.tif", tiff(STACKED, planarconfig="separate", tile=(64, 64), **COLOUR), scene()),
+            Kind("raw-planar.tif", tiff(STACKED, planarconfig="separate", **COLOUR), scene()),
+            Kind("upside-down.tif", oriented(4, scene()[::-1]), scene()),
+            Kind("on-its-side.tif", oriented(6, np.rot90(scene())), scene()),
             Kind(
                 "imagej.tif",
                 tiff(STACKED, imagej=True, metadata={"axes": "CYX", "unit": "um"}, resolution=(2, 2)),
                 scene(),
                 mpp=0.5,
+                channels=("channel 1", "channel 2", "channel 3"),
             ),
-            Kind("uint16.tif", tiff(grey().astype(np.uint16) * 9 + 100, rowsperstrip=50), repeated(grey())),
-            Kind("float32.tif", tiff(grey().astype(np.float32) / 7 - 3, tile=(64, 64)), repeated(grey())),
+            Kind(
+                "two.tif",
+                tiff(STACKED[:2], imagej=True, metadata={"axes": "CYX", "Labels": ["nuclei", "membranes"]}),
+                scene() * np.array([1, 1, 0], dtype=np.uint8),
+                channels=("nuclei", "membranes"),
+            ),
+            Kind(
+                "stains.ome.tif",
+                ome,
+                stains()[:3].transpose(1, 2, 0),
+                tolerance=1,
+                mpp=0.5,
+                channels=STAINS,
+                dtype="uint16",
+                each=stains().transpose(1, 2, 0),
+            ),
+            Kind(
+                "uint16.tif",
+                tiff(grey().astype(np.uint16) * 9 + 100, rowsperstrip=50),
+                repeated(grey()),
+                channels=GREY,
+                dtype="uint16",
+            ),
+            Kind(
+                "uint32.tif",
+                tiff(grey().astype(np.uint32) * 90_000, compression="lzw", rowsperstrip=50),
+                repeated(grey()),
+                channels=GREY,
+                dtype="uint32",
+            ),
+            Kind(
+                "int16.tif",
+                tiff(grey().astype(np.int16) * 9 - 300, tile=(64, 64)),
+                repeated(grey()),
+                channels=GREY,
+                dtype="int16",
+            ),
+            Kind(
+                "float16.tif",
+                tiff(grey().astype(np.float16), tile=(64, 64)),
+                repeated(grey()),
+                channels=GREY,
+                dtype="float16",
+            ),
+            Kind(
+                "float32.tif",
+                tiff(grey().astype(np.float32) / 7 - 3, tile=(64, 64), compression="zlib", predictor=True),
+                repeated(grey()),
+                channels=GREY,
+                dtype="float32",
+            ),
+            Kind("aperio.svs", aperio(), scene(), tolerance=4, mpp=0.499),
+            Kind("aperio2000.svs", aperio("jpeg2000", 33005), scene(), mpp=0.499),
         ),
     )
     @classmethod
@@ -239,29 +243,26 @@ class TestTiff(SlidePromises):
         return kind
 
 
-def aperio(path: Path) -> None:
-    """Three images in the order a scanner writes them: the slide, its thumbnail (in strips), a smaller level."""
-    maker, options = "Aperio Image Library v11.2.1 \n", {"compression": "jpeg", "photometric": "rgb", "metadata": None}
-    quarter = np.asarray(Image.fromarray(scene()).reduce(4))
-    small = f"{quarter.shape[1]}x{quarter.shape[0]}"
-    size = f"{WIDTH}x{HEIGHT}"
-    with tifffile.TiffWriter(path) as file:
-        about = f"{maker}{size} [0,0 {size}] (128x128) JPEG/RGB Q=80|AppMag = 20|MPP = 0.4990"
-        file.write(scene(), tile=(128, 128), description=about, **options)  # type: ignore[arg-type]
-        file.write(quarter, rowsperstrip=16, description=f"{maker}{size} -> {small}", **options)  # type: ignore[arg-type]
-        about = f"{maker}{size} [0,0 {size}] (128x128) -> {small} JPEG/RGB Q=80"
-        file.write(quarter, tile=(128, 128), description=about, **options)  # type: ignore[arg-type]
+class TestTiffByRanges(TestTiff):
+    """The same files, of which nothing lies on a disk."""
 
-
-class TestOpenSlide(SlidePromises):
-    reader = OpenSlideSlide
-
-    @pytest.fixture(scope="class", params=kinds(Kind("aperio.svs", aperio, scene(), tolerance=4, mpp=0.499)))
     @classmethod
-    def kind(cls, request: pytest.FixtureRequest) -> Kind:
-        kind: Kind = request.param
-        return kind
+    def open(cls, path: Path, window: Windows | None = None) -> Slide:
+        content = path.read_bytes()
+        source = RangedSource(lambda offset, count: content[offset : offset + count], len(content))
+        return open_slide(source, window=window)
 
-    def test_it_is_an_aperio_slide_of_two_levels(self, slide: Slide) -> None:
-        assert slide.format == "aperio"
-        assert len(slide.levels) == 2
+
+class TestAperio:
+    """Aperio's slides are read here, not by OpenSlide, so that they can be read by ranges; the pixels are the same."""
+
+    @pytest.mark.parametrize("kind", ["jpeg", "jpeg2000"])
+    def test_the_pixels_are_those_that_openslide_shows(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "a.svs"
+        aperio(kind, 33005 if kind == "jpeg2000" else None)(path)
+        with open_slide(path) as ours, OpenSlideSlide(path, name="a", vendor="aperio", limits=Limits()) as theirs:
+            assert ours.format == theirs.format
+            assert ours.levels[1:] == theirs.levels[1:]
+            for index, level in enumerate(ours.levels):
+                box = Box(0, 0, level.height, level.width)
+                np.testing.assert_array_equal(ours.read(box, index), theirs.read(box, index))

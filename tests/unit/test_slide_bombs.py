@@ -6,15 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from shared.slides import Limits
+from shared.errors import Rejected
+from shared.slides import Limits, RangedSource, open_slide
 from tests.slide_files import (
     NOISE,
+    USERS_NAME,
     aperio,
     lying_png,
     png,
@@ -76,6 +79,52 @@ def tag_of_any_length(path: Path) -> None:
     path.write_bytes(content)
 
 
+def pages_in_a_circle(path: Path) -> None:
+    """The second page names the first as the next one."""
+    tifffile.imwrite(path, np.stack([NOISE[:, :, 0]] * 2), photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        second: Any = file.pages[1]
+        struct.pack_into("<I", content, second.offset + 2 + 12 * len(second.tags), file.pages.first.offset)
+    path.write_bytes(content)
+
+
+def many_pages(path: Path) -> None:
+    """An empty list of tags is six bytes, and counts as a page."""
+    count = 200_000
+    content = bytearray(struct.pack("<2sHI", b"II", 42, 8))
+    for number in range(count):
+        content += struct.pack("<HI", 0, 8 + 6 * (number + 1))
+    path.write_bytes(content + bytes(6))
+
+
+def page_of_many_tags(path: Path) -> None:
+    tag = struct.pack("<HHII", 65_000, 3, 1, 0)
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", 60_000) + tag * 60_000 + bytes(4))
+
+
+def long_description(path: Path) -> None:
+    """A file of 40 MB, nearly all of it the text of one tag."""
+    tiff(path, NOISE, photometric="rgb", description="x" * 40_000_000, metadata=None)
+
+
+def webp_tile_of_any_size(path: Path) -> None:
+    lossy = {"level": 80, "lossless": False}
+    tiff(path, NOISE, tile=(64, 64), compression="webp", compressionargs=lossy, photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages.first.dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<HH", content, offset + 26, 16_383, 16_383)
+    path.write_bytes(content)
+
+
+def jpeg_tile_of_many_scans(path: Path) -> None:
+    jpeg_of_many_scans(path)
+    tile = path.read_bytes()
+    options: dict[str, Any] = {"tile": (208, 160), "compression": "jpeg", "photometric": "ycbcr", "subsampling": (2, 2)}
+    tifffile.imwrite(path, iter([tile]), shape=(208, 160, 3), dtype=np.uint8, **options)
+
+
 def slide_with_tile_of_any_length(path: Path) -> None:
     """OpenSlide would take memory for it, and end the process where there is none."""
     aperio(path)
@@ -95,6 +144,12 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a TIFF of huge tiles": (huge_tiles, "is the limit; save it with tiles"),
     "a TIFF with a JPEG of 12 GB in a tile": (jpeg_tile_of_any_size, "announces 65500 × 65500"),
     "a TIFF with a tag of any length": (tag_of_any_length, "open it in a viewer and save it again"),
+    "a TIFF whose pages run in a circle": (pages_in_a_circle, "its list of pages runs in a circle"),
+    "a TIFF of 200,000 pages": (many_pages, "it has more than 20000 pages"),
+    "a TIFF of 60,000 tags": (page_of_many_tags, "a page has 60000 tags"),
+    "a TIFF that is a text": (long_description, "its tag 270 announces 40000001 values"),
+    "a TIFF with a WebP of 0.8 GB in a tile": (webp_tile_of_any_size, "announces 16383 × 16383"),
+    "a TIFF with a JPEG of 3000 scans in a tile": (jpeg_tile_of_many_scans, "passes over the image"),
     "a slide of huge tiles": (huge_slide_tiles, "is the limit; export it with smaller tiles"),
     "a slide with a tile of any length": (slide_with_tile_of_any_length, "beyond the end of the file"),
 }
@@ -131,6 +186,16 @@ class TestBombs:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert int(done.stdout) < 100_000  # KiB
+
+    @pytest.mark.parametrize("kind", [kind for kind in BOMBS if "TIFF" in kind or "slide" in kind])
+    def test_it_is_refused_by_ranges_too_and_little_is_fetched(self, tmp_path: Path, kind: str) -> None:
+        write, _ = BOMBS[kind]
+        write(tmp_path / "bomb")
+        content = (tmp_path / "bomb").read_bytes()
+        source = RangedSource(lambda offset, count: content[offset : offset + count], len(content))
+        with pytest.raises(Rejected), open_slide(source, name=USERS_NAME) as slide:
+            slide.overview(64)
+        assert source.bytes_fetched < 3_000_000
 
     def test_the_limit_is_a_setting(self, tmp_path: Path) -> None:
         path = png(tmp_path / "a.png", NOISE)

@@ -71,19 +71,21 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cut slide": (cut(aperio, 0.5), "the slide cannot be read .* copy it again from the scanner"),
     "a slide wider than its tiles": (wider_than_its_tiles, "needs 64 tiles or strips, but 12 are listed"),
     "a TIFF with tiles of no width": (contradictory, "its header contradicts itself"),
-    "a TIFF of two channels": (writes(FIVE[:, :, :2], photometric="minisblack", planarconfig="contig"), "2 channels"),
-    "a TIFF of five channels": (writes(FIVE, photometric="minisblack", planarconfig="contig"), "5 channels; one"),
-    "a TIFF of four stains": (
-        writes(np.stack([NOISE[:, :, 0]] * 4), imagej=True, metadata={"axes": "CYX"}),
-        "4 channels; one .* choose some and save again",
+    "a TIFF of three hundred channels": (
+        writes(FIVE.repeat(60, axis=2), photometric="minisblack", planarconfig="contig"),
+        "300 channels, 200 is the limit; save those that are wanted",
+    ),
+    "a TIFF of many colour images": (
+        writes(np.stack([NOISE] * 2), imagej=True, metadata={"axes": "CYXS"}),
+        "2 colour images in one; submit each",
     ),
     "a Z stack": (of_z(6), r"a stack of 6 planes \(axis Z\); submit each plane"),
     "a TIFF of many pages": (writes(np.stack([NOISE[:, :, 0]] * 7), photometric="minisblack"), "a stack of 7 planes"),
     "a TIFF for printers": (writes(FIVE[:, :, :4], photometric="separated"), "colours of the kind SEPARATED; save it"),
     "a TIFF of complex numbers": (writes(NOISE[:, :, 0].astype(np.complex64)), "samples of the type complex64; save"),
-    "a TIFF in WebP": (
-        writes(NOISE, photometric="rgb", tile=(64, 64), compression="webp"),
-        "compression WEBP; save it as RGB or grey, uncompressed",
+    "a TIFF in JPEG XL": (
+        writes(NOISE, photometric="rgb", tile=(64, 64), compression="jpegxl"),
+        "compression JPEGXL; save it as RGB or grey, uncompressed",
     ),
 }
 
