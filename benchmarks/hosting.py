@@ -66,10 +66,14 @@ class Host:
 
         `parameters` are those of a segment job.
         """
-        version = self._client.datasets.upload(pictures, name=pictures.stem, progress=False)
+        return self.run("segment", pictures, model=MODEL, **parameters)
+
+    def run(self, kind: str, files: Path, **parameters: Any) -> Run:
+        """Upload a file or a folder, then order a job of that kind and wait for it; only the latter is timed."""
+        version = self._client.datasets.upload(files, name=files.stem, progress=False)
         cpu_before = self._cpu_seconds()
         begun = time.perf_counter()
-        order = self._client.jobs.submit(kind="segment", dataset_version=version, model=MODEL, **parameters)
+        order = self._client.jobs.submit(kind=kind, dataset_version=version, **parameters)
         job = self._client.jobs.wait(order)
         seconds = time.perf_counter() - begun
         if job.state != "succeeded":

@@ -12,7 +12,18 @@ from shared.domain.blocks import Claim, NewBlock, Outcome
 from shared.domain.dispatch import Dispatcher
 from shared.schemas.contracts import Activation, Exactness, KnownAnswer, TilingContract
 from shared.schemas.jobs import SegmentIn
-from shared.tables import Block, Dataset, DatasetFile, DatasetVersion, Job, JobImage, Model, ModelVersion, Workspace
+from shared.tables import (
+    Block,
+    Dataset,
+    DatasetFile,
+    DatasetVersion,
+    Job,
+    JobImage,
+    Model,
+    ModelVersion,
+    StoredObject,
+    Workspace,
+)
 from shared.tables.datasets import FileRole
 from shared.tables.jobs import BlockState, Stage
 from shared.tables.models import ModelState
@@ -56,7 +67,11 @@ def add_version(session: Session, workspace: Workspace, names: list[str]) -> Dat
         session.flush()
         for ordinal, (name, role) in enumerate(zip(names, roles, strict=True)):
             size = 1 if name.startswith("small") else LARGE
-            row = {"name": name, "role": role, "ordinal": ordinal, "sha256": "0" * 64, "bytes": size}
+            known = {"sha256": f"{ordinal:064x}", "bytes": size}
+            stored = StoredObject(workspace_id=workspace.id, key=f"tests/{version.id}/{ordinal}", **known)
+            session.add(stored)
+            session.flush()
+            row = {"name": name, "role": role, "ordinal": ordinal, "object_id": stored.id, **known}
             session.add(DatasetFile(workspace_id=workspace.id, version_id=version.id, **row))
     return version
 

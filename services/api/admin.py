@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared import migrations
 from shared.database import make_engine, make_sessions
-from shared.domain import workspaces
+from shared.domain import sources, workspaces
 from shared.domain.dispatch import Dispatcher
 from shared.domain.imports import import_model
 from shared.domain.model_files import ModelFiles
@@ -69,6 +69,42 @@ def revoke_key(workspace: str, label: str) -> None:
     with _session() as session:
         closed = workspaces.revoke_key(session, workspaces.find(session, workspace), label=label)
     click.echo(f"{closed} keys closed")
+
+
+@main.group()
+def source() -> None:
+    """Places in a lab's own buckets whose files may be registered where they lie."""
+
+
+@source.command("add")
+@click.option("--workspace", required=True, help="whose members may register files there")
+@click.option("--name", required=True, help="what they call the place")
+@click.argument("place")
+def add_source(workspace: str, name: str, place: str) -> None:
+    """Let a workspace register what lies below PLACE (s3://bucket/prefix/). Nothing there is ever written."""
+    own = _load_settings().s3_bucket
+    with _session() as session:
+        made = sources.add(session, workspaces.find(session, workspace).id, name, place, own_bucket=own)
+    click.echo(f"{workspace} may register what lies below s3://{made.bucket}/{made.prefix} as {name}")
+
+
+@source.command("list")
+@click.option("--workspace", required=True)
+def list_sources(workspace: str) -> None:
+    """List the places of a workspace."""
+    with _session() as session:
+        for row in sources.list_all(session, workspaces.find(session, workspace).id):
+            click.echo(f"{row.name}\ts3://{row.bucket}/{row.prefix}")
+
+
+@source.command("remove")
+@click.option("--workspace", required=True)
+@click.option("--name", required=True)
+def remove_source(workspace: str, name: str) -> None:
+    """Allow a place no longer. Versions that were registered there stay."""
+    with _session() as session:
+        sources.remove(session, workspaces.find(session, workspace).id, name)
+    click.echo(f"{name} is allowed no longer; what was registered stays registered")
 
 
 @main.group()

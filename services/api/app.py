@@ -13,7 +13,7 @@ from services.api import errors
 from services.api.dependencies import Ports
 from services.api.endings import Endings
 from services.api.errors import Problem
-from services.api.routes import datasets, health, jobs, models, recipes
+from services.api.routes import datasets, health, jobs, models, recipes, sources, uploads, versions
 from services.api.settings import ApiSettings
 from shared.database import make_engine, make_sessions
 from shared.domain.dispatch import Dispatcher
@@ -47,7 +47,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.middleware("http")(_admit)
     errors.install(app)
     app.include_router(health.router)
-    for resource in (datasets, models, recipes, jobs):
+    for resource in (datasets, uploads, versions, sources, models, recipes, jobs):
         app.include_router(resource.router, responses=PROBLEMS)
     return app
 

@@ -22,6 +22,7 @@ from shared.domain.model_files import QUANTISED
 from shared.imaging.probes import known_question
 from shared.schemas.contracts import BATCHES, Activation, KnownAnswer, Precision, TilingContract, WarpContract
 from shared.schemas.preparation import StainContract
+from shared.schemas.steps import ImageStep
 
 CORES = [128, 256, 384, 512, 768, 1024, 1536, 2048]  # px; multiples of every grid up to 128
 NORMALISATION = "value / 255"
@@ -46,6 +47,7 @@ class Export:
 class Serving:
     """What those who serve the model should do around it: parts of the contract that no network knows of itself."""
 
+    steps: Sequence[ImageStep] = ()  # of preprocessing, that images go through before all else
     stain: StainContract | None = None  # the whole image's stains become the reference's, before tiles are cut
     equalise: bool = False  # the whole image's histogram, likewise
     stretch: tuple[float, float] | None = None  # percentiles of the whole image that become 0 and 255, likewise

@@ -1,9 +1,8 @@
 """From the object store to what a training learns from."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
@@ -11,16 +10,17 @@ from uuid import UUID
 from safetensors.torch import load as load_tensors
 
 from services.trainer.data import Sample, load_images, load_samples
+from services.trainer.learning_images import find_images, follow_dataset
 from services.trainer.snapshot import Weights
 from shared.database import Sessions
 from shared.domain import datasets
+from shared.domain.orders import versions
 from shared.errors import Rejected
 from shared.execution import Work
 from shared.imaging.tiling import Pixels
 from shared.schemas.training import TrainIn
-from shared.storage import Storage, model_key, upload_key
-from shared.tables import DatasetFile
-from shared.tables.datasets import FileRole
+from shared.storage import Storage, model_key
+from shared.tables import StoredObject
 
 FETCHES = 16  # files on their way at once
 CHECKPOINT = "checkpoint.safetensors"
@@ -28,8 +28,9 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Material:
-    """What a dataset version offers."""
+    """What a dataset version offers. `order` has the version's own split in it, if it asked for that."""
 
+    order: TrainIn
     samples: list[Sample]
     unlabelled: list[Pixels]  # images without masks, if the order has a use for them
 
@@ -40,30 +41,31 @@ def fetch_material(sessions: Sessions, storage: Storage, work: Work, order: Trai
     Raises:
         Rejected: no image has a mask, or a file cannot be used; the text names it.
     """
-    job = work.claim.job
     with sessions() as session, session.begin():
-        version = datasets.find_version(session, job.workspace_id, UUID(job.spec["dataset_version"]["id"]))
-        files = datasets.list_files(session, job.workspace_id, version.id)
-    pairs = find_pairs(files)
-    paired = {image.sha256 for _, image, _ in pairs}
-    others = [file for file in files if file.role is FileRole.IMAGE and file.sha256 not in paired]
-    unlabelled = others if order.localiser is not None else []
+        version = datasets.find_version(session, work.claim.job.workspace_id, versions.find_id(work.claim.job))
+        images = find_images(session, version, kind=order.masks.kind)
+    pairs = [image for image in images if image.mask is not None]
+    if not pairs:
+        raise Rejected("no image has a mask: name them alike, `images/a.png` and `masks/a.png`")
+    order = follow_dataset(order, pairs)
+    others = [image for image in images if image.mask is None] if order.localiser is not None else []
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as folder:
 
-        def fetch(file: DatasetFile) -> Path:
+        def fetch(file: StoredObject) -> Path:
             work.check()
-            path = Path(folder) / file.sha256
-            if storage.get_file(upload_key(version.dataset_id, file.sha256), path) != file.sha256:
-                raise Rejected(f"{file.name}: the stored bytes do not have the announced sha256; upload the file again")
+            path = Path(folder) / str(file.id)
+            if storage.get_file(file.key, path, bucket=file.bucket) != file.sha256:
+                raise Rejected(f"{file.key}: the stored bytes do not have the announced sha256; upload the file again")
             return path
 
-        used = [file for _, image, mask in pairs for file in (image, mask)] + unlabelled
-        wanted = {file.sha256: file for file in used}
+        used = [file for image in pairs + others for file in (image.file, image.mask) if file is not None]
+        wanted = {file.id: file for file in used}
         with ThreadPoolExecutor(FETCHES) as pool:
             paths = dict(zip(wanted, pool.map(fetch, wanted.values()), strict=True))
-        samples = load_samples([(name, paths[image.sha256], paths[mask.sha256]) for name, image, mask in pairs], order)
-        return Material(samples, load_images([(file.name, paths[file.sha256]) for file in unlabelled], order))
+        triples = [(image.name, paths[image.file.id], paths[image.mask.id]) for image in pairs if image.mask]
+        samples = load_samples(triples, order)
+        return Material(order, samples, load_images([(image.name, paths[image.file.id]) for image in others], order))
 
 
 def fetch_start(storage: Storage, spec: dict[str, Any]) -> Weights | None:
@@ -79,23 +81,3 @@ def load_weights(checkpoint: bytes) -> Weights:
     """The weights in a checkpoint.safetensors, in fp32 whatever they were stored in."""
     weights = load_tensors(checkpoint)
     return {name: weight.float() if weight.is_floating_point() else weight for name, weight in weights.items()}
-
-
-def find_pairs(files: Sequence[DatasetFile]) -> list[tuple[str, DatasetFile, DatasetFile]]:
-    """(name, image, mask) for every image `images/x.*` that has a mask `masks/x.*`. Raises Rejected if none has."""
-    masks: dict[str, DatasetFile] = {}
-    for file in files:
-        if file.role is FileRole.MASK and (twin := masks.setdefault(_stem(file.name), file)) is not file:
-            raise Rejected(f"{twin.name} and {file.name} are both masks of one image: keep one of them")
-    images = [file for file in files if file.role is FileRole.IMAGE]
-    pairs = [(file.name, file, masks[_stem(file.name)]) for file in images if _stem(file.name) in masks]
-    if not pairs:
-        raise Rejected("no image has a mask: name them alike, `images/a.png` and `masks/a.png`")
-    return pairs
-
-
-def _stem(name: str) -> str:
-    """What an image and its mask have in common: the path without suffix and without folders `images` and `masks`."""
-    path = PurePosixPath(name)
-    folders = ["" if part in ("images", "masks") else part for part in path.parts[:-1]]
-    return "/".join([*folders, path.stem])

@@ -1,6 +1,6 @@
 """TRAIN: from a dataset version to a stored model version, ready to be registered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from shared.domain.blocks import NewArtifact, Outcome
 from shared.domain.models import NewModelVersion
 from shared.execution import Work
 from shared.imaging.metrics.summary import as_csv, as_parquet
+from shared.schemas.steps import image_steps, read_steps
 from shared.schemas.training import TrainIn
 from shared.stopwatch import Stopwatch
 from shared.storage import Storage, Stored, job_key, model_key
@@ -49,6 +50,7 @@ def train_block(context: Context, work: Work) -> Outcome:
     order = read_order(job.spec)
     with clock.step("fetch"):
         material = fetch_material(context.sessions, context.storage, work, order, cache=context.settings.cache_dir)
+        order = material.order
         start = Start(fetch_start(context.storage, job.spec), material.unlabelled, find_snapshot(context.storage, work))
     with track(context.settings, work, order) as mlflow:
         with clock.step("train"):
@@ -61,7 +63,7 @@ def train_block(context: Context, work: Work) -> Outcome:
         with clock.step("export"):
             card = write_card(job.spec, trained, evaluation, images=len(material.samples))
             quantiser = quantiser_of(order, trained, evaluation, samples=material.samples, check=work.check)
-            serving = serving_of(order, evaluation)
+            serving = serving_of(order, evaluation, steps=job.spec.get("steps", []))
             export = export_model(trained.network, card=card, serving=serving, quantiser=quantiser)
     work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
@@ -79,10 +81,14 @@ def read_order(spec: Mapping[str, Any]) -> TrainIn:
     return TrainIn.model_validate({**fields, "dataset_version": spec["dataset_version"]["id"]})
 
 
-def serving_of(order: TrainIn, evaluation: Evaluation) -> Serving:
-    """What whoever serves the model must do around it."""
+def serving_of(order: TrainIn, evaluation: Evaluation, *, steps: Iterable[Mapping[str, Any]] = ()) -> Serving:
+    """What whoever serves the model must do around it.
+
+    `steps`: of preprocessing, that the images it learnt from went through; those of masks and of sets are left out.
+    """
     asked = order.preparation
     return Serving(
+        steps=[step for each in steps for step in image_steps(read_steps([each]))],
         stain=asked.stain,
         equalise=asked.equalise,
         stretch=asked.stretch,

@@ -8,12 +8,16 @@ from services.worker.context import Context
 from services.worker.model_server import TritonServer
 from services.worker.predictor import Predictor
 from services.worker.settings import WorkerSettings
+from services.worker.stages.arrange import arrange_version
 from services.worker.stages.assemble import assemble
 from services.worker.stages.bundle import bundle
 from services.worker.stages.close import close
+from services.worker.stages.examine import examine
 from services.worker.stages.load import load
 from services.worker.stages.plan import plan
 from services.worker.stages.predict import predict
+from services.worker.stages.report import report_version
+from services.worker.stages.transform import transform_images
 from services.worker.staging import Staging
 from shared.database import make_engine, make_sessions
 from shared.domain.dispatch import Dispatcher
@@ -27,6 +31,10 @@ STAGES = {
     Stage.PREDICT: predict,
     Stage.ASSEMBLE: assemble,
     Stage.LOAD: load,
+    Stage.ARRANGE: arrange_version,
+    Stage.EXAMINE: examine,
+    Stage.TRANSFORM: transform_images,
+    Stage.REPORT: report_version,
     Stage.CLOSE: close,
 }
 

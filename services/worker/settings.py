@@ -40,3 +40,13 @@ class SweeperSettings(Settings):
     """The sweeper needs no model server."""
 
     sweep_seconds: float = Field(2.0, gt=0, description="pause between two rounds")
+    tidy_seconds: float = Field(300.0, gt=0, description="pause between two rounds of removing what nobody wants")
+    collect_after_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        description="how long an object that no file refers to is kept after it was last asked for: longer than an "
+        "upload takes from its first file to its version",
+    )
+    abandon_after_seconds: float = Field(
+        172_800.0, gt=0, description="how long an upload in parts is kept after anybody went on with it"
+    )

@@ -11,8 +11,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from shared.domain import models, stages
+from shared.domain import manifests, models, stages
 from shared.domain.dispatch import Dispatcher
+from shared.domain.manifests import NewImage, NewManifest
 from shared.domain.models import NewModelVersion
 from shared.storage import Stored
 from shared.tables import Artifact, Block, Job, JobImage
@@ -63,6 +64,8 @@ class Outcome:
     facts: Json | None = None  # of the block's image, from planning
     images: Sequence[ImageOutcome] = ()  # that are over with this block
     model: NewModelVersion | None = None
+    found: Sequence[NewImage] = ()  # images that the job is to work on, from arranging
+    manifest: NewManifest | None = None  # of the job's dataset version
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,13 @@ def results_of_image(session: Session, image: JobImage, stage: Stage) -> Sequenc
         return [(spec, result) for spec, result in found]
 
 
+def result_of_job(session: Session, job: Job, stage: Stage) -> Json:
+    """Result of the job's one block of a stage; empty if it is not done."""
+    query = select(Block.result).where(Block.workspace_id == job.workspace_id, Block.job_id == job.id)
+    with session.begin():
+        return session.scalar(query.where(Block.stage == stage, Block.state == BlockState.DONE).limit(1)) or {}
+
+
 def find_expired(session: Session, *, limit: int = 100) -> list[Claim]:
     """Claims whose owner has been silent for longer than its lease."""
     with session.begin():
@@ -263,6 +273,10 @@ def _add_outcome(session: Session, claim: Claim, job: Job, outcome: Outcome) -> 
     _end_images(session, claim, outcome.images)
     if outcome.model is not None:
         models.register(session, job, outcome.model)
+    if job.state is not JobState.CANCELLING:
+        manifests.add_images(session, job, outcome.found)
+        if outcome.manifest is not None:
+            manifests.settle(session, job, outcome.manifest)
 
 
 def _end_images(session: Session, claim: Claim, outcomes: Sequence[ImageOutcome]) -> None:

@@ -2,31 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.domain import datasets, models, pages, stages
+from shared.domain import pages, stages
 from shared.domain.dispatch import Dispatcher
+from shared.domain.orders import ingest, preprocess, segment, train, versions
 from shared.errors import Conflict, Invalid, NotFound
-from shared.schemas.contracts import BATCHES
-from shared.schemas.jobs import SegmentIn, SegmentParameters
+from shared.schemas.ingest import IngestIn, PreprocessIn
+from shared.schemas.jobs import SegmentIn
 from shared.schemas.training import TrainIn
-from shared.storage import upload_key
-from shared.tables import DatasetFile, DatasetVersion, Job, JobImage
+from shared.tables import DatasetVersion, Job, JobImage
 from shared.tables.base import Json
-from shared.tables.datasets import FileRole
-from shared.tables.jobs import ImageState, JobKind, JobState, Stage
+from shared.tables.jobs import ImageState, JobKind, JobState
 
-Order = SegmentIn | TrainIn
+Order = SegmentIn | TrainIn | IngestIn | PreprocessIn
 
-CHECKPOINT = "checkpoint.safetensors"  # the file of a model version that another training can start from
-USUAL_THRESHOLD = 0.5  # where the model version recommends none
-# How often each tile is predicted, by the augmentation that was asked for.
-VIEWS: dict[str, Literal[1, 4, 8]] = {"none": 1, "flips": 4, "all": 8}
+BEGIN: dict[JobKind, Callable[[Session, Job, DatasetVersion], None]] = {
+    JobKind.SEGMENT: segment.begin,
+    JobKind.TRAIN: train.begin,
+    JobKind.INGEST: ingest.begin,
+    JobKind.PREPROCESS: preprocess.begin,
+}
 
 # Fields that orders did not have at first, and what they meant without.
 ADDED_LATER: Json = {
@@ -36,12 +36,6 @@ ADDED_LATER: Json = {
     "stain": None,
     "int8": False,
 }
-
-SMALL_BYTES = 4 * 2**20  # files up to this size are taken for small images, and go in bundles; who opens them will see
-BUNDLE_IMAGES = 256  # in a bundle, at most
-BUNDLE_BYTES = 32 * 2**20  # the same; together, some seconds of work
-LEAST_BUNDLE = 16  # fewer are not worth sharing between workers
-BUNDLES = 8  # that a job of many images is cut into at least: there may be as many workers
 
 
 def submit(session: Session, dispatcher: Dispatcher, workspace_id: UUID, order: Order, *, key: str) -> Job:
@@ -147,134 +141,28 @@ def _find_same(session: Session, workspace_id: UUID, order: Order, key: str) -> 
 
 
 def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
-    version = _find_images(session, workspace_id, order)
-    files = datasets.list_files(session, workspace_id, version.id)
     kind = JobKind(order.kind)
-    spec = _describe(session, workspace_id, order)
-    spec["dataset_version"] = {"id": str(version.id), "number": version.number, "digest": version.digest}
+    version = versions.find(session, workspace_id, order)
+    spec = _specify(session, workspace_id, order, version)
     job = Job(workspace_id=workspace_id, kind=kind, spec=spec, idempotency_key=key, order_digest=_digest(order))
     session.add(job)
     session.flush()
-    if kind is JobKind.SEGMENT:
-        _add_images(session, job, version, files)
-    else:
-        _check_trainable(version)
-        stages.add_block(session, job, None, Stage.TRAIN)
+    BEGIN[kind](session, job, version)
     session.flush()
     session.refresh(job)
     return job
 
 
-def _find_images(session: Session, workspace_id: UUID, order: Order) -> DatasetVersion:
-    if order.dataset is not None:
-        return datasets.resolve(session, workspace_id, order.dataset)
-    if order.dataset_version is not None:
-        return datasets.find_version(session, workspace_id, order.dataset_version)
-    raise Invalid("name the images by either dataset or dataset_version")
-
-
-def _describe(session: Session, workspace_id: UUID, order: Order) -> Json:
-    if isinstance(order, SegmentIn):
-        return _segment_spec(session, workspace_id, order)
-    return _train_spec(session, workspace_id, order)
-
-
-def _segment_spec(session: Session, workspace_id: UUID, order: SegmentIn) -> Json:
-    model, version = models.resolve(session, workspace_id, order.model)
-    recommended = version.contract.get("threshold") or USUAL_THRESHOLD
-    views = VIEWS[order.test_time_augmentation]
-    if views > 1 and version.contract.get("protocol", 1) < BATCHES:
-        raise Conflict(
-            f"model {model.name}@{version.number} was exported before test-time augmentation: export it anew, or leave "
-            "test_time_augmentation out"
-        )
-    return {
-        "parameters": SegmentParameters(
-            threshold=recommended if order.threshold is None else order.threshold,
-            closing=version.contract.get("closing") or 0,
-            views=views,
-            empty_tiles=order.empty_tiles,
-        ).model_dump(),
-        "model": {
-            "id": str(model.id),
-            "name": model.name,
-            "version": version.number,
-            "version_id": str(version.id),
-            "digest": version.digest,
-            "alias": models.alias_in(order.model),  # as it was asked for; it may stand for another version by now
-        },
-    }
-
-
-def _train_spec(session: Session, workspace_id: UUID, order: TrainIn) -> Json:
-    spec: Json = {"parameters": order.model_dump(mode="json", exclude={"dataset", "dataset_version"})}
-    if order.start is not None:
-        spec["start"] = _start_spec(session, workspace_id, order.start.model)
-    return spec
-
-
-def _start_spec(session: Session, workspace_id: UUID, reference: str) -> Json:
-    """The version whose weights a training begins with, and the hash that they must have."""
-    model, version = models.resolve(session, workspace_id, reference)
-    if CHECKPOINT not in version.files:
-        raise Conflict(
-            f"model {model.name}@{version.number} came without its {CHECKPOINT}: there is nothing to start from"
-        )
-    return {
-        "model_id": str(model.id),
-        "version_id": str(version.id),
-        "name": model.name,
-        "number": version.number,
-        "files": {CHECKPOINT: version.files[CHECKPOINT]},
-    }
-
-
-def _add_images(session: Session, job: Job, version: DatasetVersion, files: Sequence[DatasetFile]) -> None:
-    images = [file for file in files if file.role is FileRole.IMAGE]
-    if not images:
-        raise Invalid(f"dataset version {version.id} holds masks only; there is nothing to segment")
-    rows = [
-        JobImage(
-            workspace_id=job.workspace_id,
-            job_id=job.id,
-            ordinal=ordinal,
-            name=file.name,
-            key=upload_key(version.dataset_id, file.sha256),
-            sha256=file.sha256,
-            bytes=file.bytes,
-        )
-        for ordinal, file in enumerate(images)
-    ]
-    session.add_all(rows)
-    session.flush()
-    small = [row for row in rows if row.bytes <= SMALL_BYTES]
-    for number, bundle in enumerate(cut_bundles(small, views=job.spec["parameters"]["views"])):
-        stages.add_block(session, job, None, Stage.BUNDLE, ordinal=number, spec={"images": bundle})
-    for row in rows:
-        if row.bytes > SMALL_BYTES:
-            stages.add_block(session, job, row, Stage.PLAN)
-
-
-def cut_bundles(images: Sequence[JobImage], *, views: int) -> list[list[int]]:
-    """The ordinals of each bundle."""
-    most = min(max(-(-len(images) // BUNDLES), LEAST_BUNDLE), BUNDLE_IMAGES // views)
-    bundles: list[list[int]] = []
-    taken = 0
-    for image in images:
-        if not bundles or len(bundles[-1]) == most or taken + image.bytes > BUNDLE_BYTES:
-            bundles.append([])
-            taken = 0
-        bundles[-1].append(image.ordinal)
-        taken += image.bytes
-    return bundles
-
-
-def _check_trainable(version: DatasetVersion) -> None:
-    if version.images < 2 or version.masks < 2:
-        raise Invalid(
-            f"training needs at least two images with masks, `images/a.png` beside `masks/a.png`; "
-            f"this version holds {version.images} images and {version.masks} masks"
-        )
+def _specify(session: Session, workspace_id: UUID, order: Order, version: DatasetVersion) -> Json:
+    match order:
+        case SegmentIn():
+            return segment.specify(session, workspace_id, order, version)
+        case TrainIn():
+            return train.specify(session, workspace_id, order, version)
+        case IngestIn():
+            return ingest.specify(session, workspace_id, order, version)
+        case PreprocessIn():
+            return preprocess.specify(session, workspace_id, order, version)
 
 
 def _digest(order: Order) -> str:

@@ -1,9 +1,11 @@
 """Which stage follows which, and when a job ends.
 
-segment   PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
-          BUNDLE               per few hundred small images ─┤
-train     TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
-import              LOAD                          all of them ─┘
+segment     PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
+            BUNDLE               per few hundred small images ─┤
+train       TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
+import                LOAD                                      │
+ingest      ARRANGE ──► EXAMINE × bundles ──► REPORT            │
+preprocess  ARRANGE ──► TRANSFORM × bundles ──► REPORT         ─┘
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +17,17 @@ from sqlalchemy.orm import Session
 
 from shared.domain import models
 from shared.queue import TRAIN, WORK
-from shared.tables import Block, Job, JobImage
+from shared.tables import Block, DatasetVersion, Job, JobImage
 from shared.tables.base import Json
+from shared.tables.datasets import VersionState
 from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobState, Stage
 from shared.tables.models import ModelState
 
 ENDED = "overtile_job_ended"  # the channel on which PostgreSQL tells the ids of jobs that have ended
 AT_ONCE = 500  # rows
 FOLLOWER = {Stage.PREDICT: Stage.ASSEMBLE, Stage.TRAIN: Stage.LOAD}  # PLAN names its followers itself
+# What becomes of each image that a bundle leaves behind.
+ALONE = {Stage.BUNDLE: Stage.PLAN, Stage.EXAMINE: Stage.EXAMINE, Stage.TRANSFORM: Stage.TRANSFORM}
 
 
 def queue_of(stage: Stage) -> str:
@@ -63,13 +68,21 @@ def advance(session: Session, job: Job, block: Block) -> None:
         _close(session, job, block)
     else:
         _mark_model(session, job, block)
-        if block.stage is Stage.BUNDLE:
-            _plan_alone(session, job, block)
+        if block.image_id is None and block.stage in ALONE:
+            _go_alone(session, job, block)
         else:
             image = session.get(JobImage, block.image_id) if block.image_id else None
             _advance_image(session, job, block, image)
         if not _has_open(session, job):
-            add_block(session, job, None, Stage.CLOSE)
+            add_block(session, job, None, _find_last(block))
+
+
+def _find_last(block: Block) -> Stage:
+    """What comes when nothing else is left: where images were looked at, first the report of it."""
+    looked_at = block.stage in (Stage.EXAMINE, Stage.TRANSFORM) or (
+        block.stage is Stage.ARRANGE and block.state is BlockState.DONE
+    )
+    return Stage.REPORT if looked_at else Stage.CLOSE
 
 
 def settle_cancelled(session: Session, job: Job) -> None:
@@ -92,14 +105,14 @@ def cancel_pending(session: Session, job: Job, image: JobImage | None = None) ->
     session.execute(pending.values(state=BlockState.CANCELLED))
 
 
-def _plan_alone(session: Session, job: Job, block: Block) -> None:
+def _go_alone(session: Session, job: Job, block: Block) -> None:
     """Images that their bundle leaves behind, being too large for it or because it was given up, go one by one.
 
     So that an image which ends every process that touches it takes no other image with it.
     """
     bundled = select(JobImage).where(JobImage.job_id == job.id, JobImage.ordinal.in_(block.spec["images"]))
     for image in session.scalars(bundled.where(JobImage.state == ImageState.PENDING).order_by(JobImage.ordinal)):
-        add_block(session, job, image, Stage.PLAN)
+        add_block(session, job, image, ALONE[block.stage])
 
 
 def _advance_image(session: Session, job: Job, block: Block, image: JobImage | None) -> None:
@@ -131,8 +144,10 @@ def _close(session: Session, job: Job, block: Block) -> None:
     count = select(JobImage.state, func.count()).where(JobImage.job_id == job.id).group_by(JobImage.state)
     images = dict(session.execute(count).all())
     failed, done = images.get(ImageState.FAILED, 0), images.get(ImageState.DONE, 0)
-    cause = _first_cause(session, job)
-    if cause is None:
+    cause, unreported = _first_cause(session, job), _find_unreported(session, job)
+    if unreported is not None:
+        _finish(session, job, JobState.FAILED, unreported)
+    elif cause is None:
         _finish(session, job, JobState.SUCCEEDED, None)
     elif done:
         detail = f"{failed} of {failed + done} images failed; {cause['detail']}"
@@ -148,8 +163,24 @@ def _first_cause(session: Session, job: Job) -> Json | None:
     """
     image = select(JobImage.error).where(JobImage.job_id == job.id, JobImage.state == ImageState.FAILED)
     block = select(Block.error).where(Block.job_id == job.id, Block.state == BlockState.FAILED)
-    block = block.where(Block.image_id.is_(None), Block.stage != Stage.BUNDLE)
+    block = block.where(Block.image_id.is_(None), Block.stage.not_in(ALONE))
     return session.scalar(image.order_by(JobImage.ordinal).limit(1)) or session.scalar(block.limit(1))
+
+
+def _find_unreported(session: Session, job: Job) -> Json | None:
+    """Why there is no report of the images that were looked at, if that is so: then nothing came of it."""
+    report = select(Block.error).where(Block.job_id == job.id, Block.stage == Stage.REPORT)
+    return session.scalar(report.where(Block.state == BlockState.FAILED).limit(1))
+
+
+def _release_version(session: Session, job: Job) -> None:
+    """An ingest that ended without a manifest leaves the version as it found it."""
+    held = update(DatasetVersion).where(
+        DatasetVersion.workspace_id == job.workspace_id,
+        DatasetVersion.job_id == job.id,
+        DatasetVersion.state == VersionState.INGESTING,
+    )
+    session.execute(held.values(state=VersionState.SEALED))
 
 
 def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool:
@@ -161,4 +192,5 @@ def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool
 
 def _finish(session: Session, job: Job, state: JobState, error: Json | None) -> None:
     job.state, job.error, job.finished_at = state, error, func.now()
+    _release_version(session, job)
     session.execute(select(func.pg_notify(ENDED, str(job.id))))  # told to who listens when this is committed

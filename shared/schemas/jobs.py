@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.schemas.ingest import IngestIn, PreprocessIn
 from shared.schemas.pages import Page
 from shared.schemas.references import EXAMPLE_ID, DatasetReference, ModelReference
 from shared.schemas.training import TrainIn
@@ -69,7 +70,7 @@ class SegmentParameters(BaseModel):
         return cls.model_validate(spec["parameters"])
 
 
-JobIn = Annotated[SegmentIn | TrainIn, Field(discriminator="kind")]
+JobIn = Annotated[SegmentIn | TrainIn | IngestIn | PreprocessIn, Field(discriminator="kind")]
 
 
 class CauseOut(BaseModel):
@@ -135,12 +136,24 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
+class ResultOut(BaseModel):
+    """The dataset version that an ingest or a preprocess ends with."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    dataset_id: UUID
+    number: int
+    state: str = Field(description="sealed, ingesting, ready or invalid")
+
+
 class JobDetailOut(JobOut):
     """A job with its progress and its timings."""
 
     progress: ProgressOut
     stages: list[StageOut]
     summary: SummaryOut | None = Field(description="of a segment job that has ended")
+    result: ResultOut | None = Field(description="of an ingest or a preprocess that has ended: its dataset version")
     note: dict[str, Any] = Field(description="latest remark of a running block, such as the epoch of a training")
 
 
@@ -162,7 +175,7 @@ class ArtifactOut(BaseModel):
 
     id: UUID
     image: str | None = Field(description="name of the image it belongs to; null: of the job")
-    kind: str = Field(description="mask, overlay, probability, manifest or model")
+    kind: str = Field(description="mask, overlay, probability, manifest, model, report or thumbnail")
     name: str = Field(description="relative path to store it under; unique in the job")
     media_type: str
     bytes: int

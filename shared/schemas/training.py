@@ -174,7 +174,17 @@ class ListSplit(_Part):
     validation: list[FileName] = Field(min_length=1, max_length=100_000)
 
 
-SplitIn = Annotated[RatioSplit | GroupSplit | ListSplit, Field(discriminator="by")]
+class DatasetSplit(_Part):
+    """The version's own splits: `validation` validates, `train` and what has no split is learnt from.
+
+    Images of the split `test` are never used in a training, however it is split.
+    """
+
+    by: Literal["dataset"]
+    fraction: float = Field(0.2, gt=0, lt=1, description="as by ratio, where the version has no image for validation")
+
+
+SplitIn = Annotated[RatioSplit | GroupSplit | ListSplit | DatasetSplit, Field(discriminator="by")]
 
 
 class StartIn(_Part):

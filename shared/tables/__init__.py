@@ -2,9 +2,10 @@
 
 from shared.tables.artifacts import Artifact
 from shared.tables.base import Base
-from shared.tables.datasets import Dataset, DatasetFile, DatasetVersion
+from shared.tables.datasets import Dataset, DatasetFile, DatasetImage, DatasetVersion
 from shared.tables.jobs import Block, Job, JobImage
 from shared.tables.models import Model, ModelAlias, ModelAliasMove, ModelVersion
+from shared.tables.objects import Source, StoredObject, Upload
 from shared.tables.workspaces import ApiKey, Workspace
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Block",
     "Dataset",
     "DatasetFile",
+    "DatasetImage",
     "DatasetVersion",
     "Job",
     "JobImage",
@@ -21,5 +23,8 @@ __all__ = [
     "ModelAlias",
     "ModelAliasMove",
     "ModelVersion",
+    "Source",
+    "StoredObject",
+    "Upload",
     "Workspace",
 ]

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
@@ -16,6 +17,8 @@ class JobKind(StrEnum):
     SEGMENT = "segment"
     TRAIN = "train"
     IMPORT = "import"
+    INGEST = "ingest"
+    PREPROCESS = "preprocess"
 
 
 class JobState(StrEnum):
@@ -52,6 +55,10 @@ class Stage(StrEnum):
     PREDICT = "predict"  # of a region: pixels in, probabilities out
     ASSEMBLE = "assemble"  # of an image: verify all regions, write mask and overlay
     TRAIN = "train"  # of a training job: the whole training
+    ARRANGE = "arrange"  # of a dataset version: by which layout its files are images and masks
+    EXAMINE = "examine"  # of some images of a version, or one: read, check, count
+    TRANSFORM = "transform"  # of some images of a version, or one: the steps of a preprocess job
+    REPORT = "report"  # of a version: duplicates, leakage, report, manifest
     LOAD = "load"  # of a training or an import: put the new version on the model server
     CLOSE = "close"  # of a job: write the manifest
 
@@ -100,9 +107,16 @@ class JobImage(Owned, Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     ordinal: Mapped[int]
     name: Mapped[str]
+    bucket: Mapped[str | None]  # that its bytes are in; None: the platform's own
     key: Mapped[str]  # of its bytes in the store
     sha256: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
+    etag: Mapped[str | None]  # the store's when the bytes were verified: another one means other bytes
+    verified: Mapped[bool] = mapped_column(server_default=text("false"))  # its bytes were read whole and had the hash
+    # Further files that the image is made of: {"name": relative path, "key", "bucket", "sha256", "bytes"}.
+    parts: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    # Of ingest and preprocess: which files of the version it is made of, or what is to be made of it.
+    entry: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     state: Mapped[ImageState] = mapped_column(state_column(ImageState), default=ImageState.PENDING)
     facts: Mapped[Json] = mapped_column(default=dict)  # what planning found: size, core, intensity window
     # What was found in it: foreground, seams, tiles skipped.

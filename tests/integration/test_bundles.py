@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from shared.domain import blocks, jobs, progress
 from shared.domain.blocks import Claim, ImageOutcome, NewArtifact, Outcome
 from shared.domain.dispatch import Dispatcher
-from shared.domain.jobs import cut_bundles
+from shared.domain.orders import bundles
 from shared.schemas.jobs import SeamsOut, SummaryOut
 from shared.storage import Stored
 from shared.tables import Artifact, Block, Job, JobImage, Workspace
@@ -59,9 +59,9 @@ def test_a_bundle_is_no_more_than_seconds_of_work(
     session: Session, dispatcher: Dispatcher, workspace: Workspace
 ) -> None:
     images = [JobImage(ordinal=number, bytes=3 * 2**20) for number in range(100)]
-    assert {len(bundle) for bundle in cut_bundles(images, views=1)} == {10}, "by their bytes"
+    assert {len(bundle) for bundle in bundles.cut(images, views=1)} == {10}, "by their bytes"
     images = [JobImage(ordinal=number, bytes=1) for number in range(3000)]
-    assert max(len(bundle) for bundle in cut_bundles(images, views=8)) == 32, "by how often each is predicted"
+    assert max(len(bundle) for bundle in bundles.cut(images, views=8)) == 32, "by how often each is predicted"
 
 
 def test_each_image_of_a_bundle_ends_by_itself(session: Session, dispatcher: Dispatcher, workspace: Workspace) -> None:

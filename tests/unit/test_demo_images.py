@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploy.local import demo, demo_images
-from services.trainer.fetching import find_pairs
+from services.trainer.learning_images import match_names
 from services.trainer.networks import build_network
 from services.trainer.starting import refuse_unworkable
 from shared.schemas.training import TrainIn
-from shared.tables import DatasetFile
+from shared.tables import DatasetFile, StoredObject
 from shared.tables.datasets import FileRole
 
 COUNT, SIDE = 4, 96
@@ -26,10 +26,14 @@ def read(path: Path) -> NDArray[np.integer[Any]]:
 def test_every_image_has_a_mask_that_numbers_its_nuclei(tmp_path: Path) -> None:
     drawn = demo_images.draw(tmp_path, count=COUNT, side=SIDE)
     roles = {"images": FileRole.IMAGE, "masks": FileRole.MASK}
-    pairs = find_pairs([DatasetFile(name=name, role=roles[name.split("/")[0]]) for name in drawn])
-    assert len(pairs) == COUNT
-    for name, _, mask in pairs:
-        image, labels = read(drawn[name]), read(drawn[mask.name])
+    files = [
+        DatasetFile(name=name, object=StoredObject(key=name), role=roles[name.split("/")[0]]) for name in drawn
+    ]
+    found = match_names(files)
+    assert len(found) == COUNT
+    for learnt in found:
+        assert learnt.mask is not None
+        image, labels = read(drawn[learnt.name]), read(drawn[learnt.mask.key])
         assert (image.shape, labels.shape) == ((SIDE, SIDE, 3), (SIDE, SIDE))
         assert len(np.unique(labels)) > 3
         assert 0.02 < (labels > 0).mean() < 0.9

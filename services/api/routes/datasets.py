@@ -3,22 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 
-from services.api.dependencies import CallerDep, SessionDep, StorageDep
-from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery, NumberPath
-from shared.domain import datasets
-from shared.schemas.datasets import (
-    DatasetIn,
-    DatasetOut,
-    DatasetsPage,
-    DatasetVersionOut,
-    FilesIn,
-    Name,
-    UploadOut,
-    UploadsOut,
-)
-from shared.tables import Dataset, DatasetVersion
+from services.api.dependencies import CallerDep, SessionDep
+from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
+from shared.domain import collection, datasets
+from shared.schemas.datasets import DatasetIn, DatasetOut, DatasetsPage, Name
+from shared.tables import Dataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -48,41 +39,7 @@ def get_dataset(dataset_id: UUID, caller: CallerDep, session: SessionDep) -> Dat
     return datasets.get(session, caller.workspace, dataset_id)
 
 
-@router.post("/{dataset_id}/uploads")
-def request_uploads(
-    dataset_id: UUID, order: FilesIn, caller: CallerDep, session: SessionDep, storage: StorageDep
-) -> UploadsOut:
-    """Where to PUT each file. The bytes go to the object store; files it holds already need no upload."""
-    dataset = datasets.get(session, caller.workspace, dataset_id)
-    urls = datasets.request_uploads(storage, dataset, order.files)
-    files = [
-        UploadOut(name=file.name, sha256=file.sha256, url=url) for file, url in zip(order.files, urls, strict=True)
-    ]
-    return UploadsOut(files=files, expires_in=datasets.UPLOAD_SECONDS)
-
-
-@router.post(
-    "/{dataset_id}/versions",
-    status_code=201,
-    response_model=DatasetVersionOut,
-    responses={200: {"model": DatasetVersionOut, "description": "these very files are a version already"}},
-)
-def seal_version(
-    dataset_id: UUID,
-    order: FilesIn,
-    caller: CallerDep,
-    session: SessionDep,
-    storage: StorageDep,
-    response: Response,
-) -> DatasetVersion:
-    """Freeze uploaded files as a version. 200 and the version there is, if these very files are one already."""
-    dataset = datasets.get(session, caller.workspace, dataset_id)
-    version, new = datasets.seal(session, storage, dataset, order.files)
-    response.status_code = 201 if new else 200
-    return version
-
-
-@router.get("/{dataset_id}/versions/{number}", response_model=DatasetVersionOut)
-def get_version(dataset_id: UUID, number: NumberPath, caller: CallerDep, session: SessionDep) -> DatasetVersion:
-    """One version."""
-    return datasets.get_version(session, caller.workspace, dataset_id, number)
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: UUID, caller: CallerDep, session: SessionDep) -> None:
+    """Delete a dataset with all its versions. 409 while a job uses one of them."""
+    collection.delete_dataset(session, caller.workspace, dataset_id)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.api.dependencies import CallerDep, DispatcherDep, EndingsDep, SessionDep, StorageDep
 from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
-from shared.domain import artifacts, jobs, progress
+from shared.domain import artifacts, jobs, manifests, progress
 from shared.schemas.jobs import (
     ArtifactOut,
     ArtifactsPage,
@@ -22,6 +22,7 @@ from shared.schemas.jobs import (
     JobIn,
     JobOut,
     JobsPage,
+    ResultOut,
 )
 from shared.tables import Job
 from shared.tables.jobs import JobKind, JobState
@@ -127,10 +128,12 @@ def cancel_job(job_id: UUID, caller: CallerDep, session: SessionDep) -> Job:
 
 def _describe(session: Session, workspace_id: UUID, job_id: UUID) -> JobDetailOut:
     job = jobs.get(session, workspace_id, job_id)
+    made = manifests.find_result(session, job) if job.state.final else None
     return JobDetailOut(
         **JobOut.model_validate(job).model_dump(),
         progress=progress.count(session, job),
         stages=progress.timings(session, job),
         summary=progress.summarise(session, job) if job.state.final and job.kind is JobKind.SEGMENT else None,
+        result=ResultOut.model_validate(made) if made else None,
         note=progress.latest_note(session, job),
     )

@@ -1,5 +1,6 @@
 """ASSEMBLE: verify that every block of an image is there, and make the mask and the overlay of it."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -53,7 +54,7 @@ def assemble(context: Context, work: Work) -> Outcome:
         with clock.step("measure seams"):
             measured = seams.result()
     found = {
-        "foreground_fraction": round(foreground / (facts.height * facts.width), 6),
+        "foreground_fraction": round(foreground / math.prod(facts.size), 6),
         "seams": measured,
         "skipped_tiles": facts.skipped,
     }
@@ -82,10 +83,10 @@ class _Parts:
     def each(self) -> Iterator[tuple[Box, MaskPart]]:
         """Every block, row by row, with its part; each block's shard is verified on the way."""
         closing = SegmentParameters.of(self.work.claim.job.spec).closing
-        if closing:
-            for block in self.facts.blocks():
+        if closing or self.facts.own is not None:
+            for block in self.facts.own_blocks():
                 self.work.check()
-                yield block, self._close(block, closing)
+                yield block, self._find(block, closing)
             return
         digests = self._find_digests()
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="verify") as pool:
@@ -109,19 +110,23 @@ class _Parts:
             done = blocks.results_of_image(session, self.work.image, Stage.PREDICT)
         return {part_name(Box(*spec["box"])): result["part"] for spec, result in done if "part" in result}
 
-    def _close(self, block: Box, radius: int) -> MaskPart:
-        """The part of a block whose classes are closed together with all around it that the closing can reach."""
+    def _find(self, block: Box, radius: int) -> MaskPart:
+        """The part of a block of the image itself, closed together with all around it that the closing can reach."""
         threshold = SegmentParameters.of(self.work.claim.job.spec).threshold
         read, facts = partial(self.shards.read_classes, threshold=threshold), self.facts
-        closed = close_box(read, block, radius, height=facts.height, width=facts.width)
-        return make_part(self.slide, facts, block, closed)
+
+        def close(box: Box) -> Pixels:
+            return close_box(read, box, radius, height=facts.height, width=facts.width) if radius else read(box)
+
+        return make_part(self.slide, facts, block, facts.read_own(close, block))
 
 
 def _write_mask(context: Context, work: Work, parts: _Parts) -> tuple[Stored, Pixels, int]:
     """The mask as it was stored, the classes that the overview shows, and how many pixels are foreground."""
     facts, image = parts.facts, work.image
+    height, width = facts.size
     size = parts.slide.overview_size(SIDE)
-    grid, shown = OverviewGrid(full=(facts.height, facts.width), overview=size), np.zeros(size, dtype=np.uint8)
+    grid, shown = OverviewGrid(full=facts.size, overview=size), np.zeros(size, dtype=np.uint8)
     foreground = 0
 
     def each() -> Iterator[tuple[Box, list[bytes]]]:
@@ -133,6 +138,6 @@ def _write_mask(context: Context, work: Work, parts: _Parts) -> tuple[Stored, Pi
 
     with TemporaryDirectory(dir=context.settings.cache_dir) as folder:
         path = Path(folder) / "mask.tif"
-        write_mask(path, order_tiles(each()), height=facts.height, width=facts.width, mpp=facts.mpp)
+        write_mask(path, order_tiles(each()), height=height, width=width, mpp=facts.mask_mpp)
         work.check()
         return context.storage.put_file(image_key(image.job_id, image.id, "mask.tif"), path), shown, foreground

@@ -17,6 +17,7 @@ from services.worker.settings import WorkerSettings
 from services.worker.stages.plan import find_cores, find_covering, lay_out
 from services.worker.stages.small import SmallImage, write_small
 from services.worker.stages.source import find_source, look_over
+from services.worker.stages.views import find_frame
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Draining, Rejected, Unavailable
 from shared.execution import Work, explain
@@ -137,10 +138,11 @@ class _Reader:
 
     def _read(self, image: JobImage, slide: Slide) -> SmallImage | None:
         context, contract, check = self.context, self.model.contract, self.work.check
-        cores = find_covering(find_cores(contract, context.settings), slide)
+        frame = find_frame(slide, contract.steps, name=image.name)
+        cores = find_covering(find_cores(contract, context.settings), frame)
         if not cores:
             return None
-        facts = lay_out(slide, contract, context.settings, cores)
+        facts = lay_out(slide, frame, contract, context.settings, cores)
         facts = look_over(slide, facts, self.model, predictor=context.predictor, check=check)
         seen = Box(0, 0, facts.core, facts.core).grow(contract.halo)
         source = find_source(slide, facts, contract, check=check)

@@ -15,7 +15,7 @@ from shared.tables.jobs import Stage
 from shared.versions import find_versions
 
 NAME = "manifest.json"
-TABLES = {"equalisation"}  # of an image's facts
+TABLES = {"equalisation", "step_facts"}  # of an image's facts
 
 
 def close(context: Context, work: Work) -> Outcome:

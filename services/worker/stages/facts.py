@@ -1,7 +1,8 @@
 """What planning found out about an image; every later block of it works by the same facts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from services.worker.writers.probability import ProbabilityMap
 from shared.imaging.levels import Levels
 from shared.imaging.preparation import Preparation, reference_of
 from shared.imaging.stain import Restaining, Stains
-from shared.imaging.tiling import Box, Tile, plan_blocks, plan_tiles
+from shared.imaging.steps.resizing import Axis, read_nearest
+from shared.imaging.tiling import Box, Pixels, Tile, plan_blocks, plan_tiles
 from shared.imaging.tissue import decode_tiles
 from shared.schemas.contracts import TilingContract
 from shared.tables import JobImage
@@ -26,7 +28,7 @@ class ImageFacts(BaseModel):
     height: int
     width: int
     mpp: float | None
-    window: tuple[float, float] | None
+    window: tuple[float, float] | tuple[tuple[float, float], ...] | None  # of all channels, or of each
     core: int  # side of a tile's core, px
     block_side: int  # px
     tiles: int = 0  # that cover the image
@@ -36,6 +38,11 @@ class ImageFacts(BaseModel):
     stains: Stains | None = None  # the image's own, if the model wants others and they could be told
     # (C, 256): new values for old, if the model wants it. Stored under the name that workers of before look for.
     levels: list[list[int]] | None = Field(None, alias="equalisation")
+    step_facts: list[dict[str, Any]] = []  # what each of the contract's steps must know of the whole image
+    # The image's own height and width, px, and µm per pixel, where the contract's steps give it another size: then all
+    # the rest is about the resized one, but mask and overlay are given back in the image's own pixels.
+    own: tuple[int, int] | None = None
+    own_mpp: float | None = None
     theta: list[list[float]] | None = None  # (3, 3): where the image is warped to, if the model wants it
 
     @classmethod
@@ -57,6 +64,31 @@ class ImageFacts(BaseModel):
         stains = None if preparation.restaining is None else preparation.restaining.found
         levels = None if preparation.levels is None else preparation.levels.table.tolist()
         return self.model_copy(update={"stains": stains, "levels": levels})
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image itself, px: those of its mask."""
+        return self.own or (self.height, self.width)
+
+    @property
+    def mask_mpp(self) -> float | None:
+        """µm per pixel of the image itself."""
+        return self.mpp if self.own is None else self.own_mpp
+
+    def own_blocks(self) -> Iterator[Box]:
+        """The regions that the mask is written in, row by row."""
+        return plan_blocks(*self.size, side=self.block_side)
+
+    def find_own(self, box: Box) -> Box:
+        """The part of the image itself that a box is made of."""
+        (height, width), frame = self.size, (self.height, self.width)
+        top, bottom = Axis(height, frame[0]).find_seen(box.top, box.bottom)
+        left, right = Axis(width, frame[1]).find_seen(box.left, box.right)
+        return Box(top, left, bottom, right)
+
+    def read_own(self, read: Callable[[Box], Pixels], box: Box) -> Pixels:
+        """The classes (h, w) of a box of the image itself; `read` gives those of a box of the resized one."""
+        return read_nearest(read, box, source=(self.height, self.width), target=self.size)
 
     def blocks(self) -> Iterator[Box]:
         """The regions that the image is worked on in, row by row; each a shard of its map."""

@@ -7,15 +7,18 @@ from services.worker.context import Context
 from services.worker.settings import WorkerSettings
 from services.worker.stages.facts import ImageFacts, probability_map
 from services.worker.stages.source import Check, look_over
+from services.worker.stages.views import find_frame
 from services.worker.writers.probability import CHUNK, FOLDER
 from shared.domain.blocks import NewArtifact, NewBlock, Outcome
 from shared.errors import Rejected
 from shared.execution import Work
+from shared.imaging.steps.views import Frame
 from shared.imaging.tiling import Box, choose_core, plan_tiles
 from shared.imaging.tissue import encode_tiles, find_signal, find_tissue, overview_side, tiles_with_tissue
 from shared.schemas.contracts import Exactness, TilingContract
 from shared.schemas.jobs import SegmentParameters
 from shared.slides import Slide
+from shared.slides.windows import store
 from shared.stopwatch import Stopwatch
 from shared.storage import image_key
 from shared.tables import JobImage
@@ -48,40 +51,48 @@ def plan(context: Context, work: Work) -> Outcome:
 
 def find_facts(slide: Slide, contract: TilingContract, settings: WorkerSettings, *, name: str) -> ImageFacts:
     """What the later blocks must agree on. Raises Rejected for two tiles of a model whose tiles do not fit together."""
-    cores = find_cores(contract, settings)
+    frame, cores = find_frame(slide, contract.steps, name=name), find_cores(contract, settings)
     if contract.exactness is Exactness.UNTILEABLE:
-        covering = find_covering(cores, slide)
+        covering = find_covering(cores, frame)
         if not covering:
             raise Rejected(
-                f"{name}: {slide.width} × {slide.height} px is more than one tile ({cores[-1]} px), and the answer of "
+                f"{name}: {frame.width} × {frame.height} px is more than one tile ({cores[-1]} px), and the answer of "
                 "this model would change from tile to tile (it normalises over what it sees); choose another"
             )
         cores = covering
-    return lay_out(slide, contract, settings, cores)
+    return lay_out(slide, frame, contract, settings, cores)
 
 
-def lay_out(slide: Slide, contract: TilingContract, settings: WorkerSettings, cores: Sequence[int]) -> ImageFacts:
-    """The facts of an image that is cut into tiles of that one of the cores which wastes least."""
-    core = choose_core(slide.height, slide.width, cores=cores, halo=contract.halo)
+def lay_out(
+    slide: Slide, frame: Frame, contract: TilingContract, settings: WorkerSettings, cores: Sequence[int]
+) -> ImageFacts:
+    """The facts of an image that is cut into tiles of that one of the cores which wastes least.
+
+    `frame`: what the contract's steps make of the slide.
+    """
+    is_resized = (frame.height, frame.width) != (slide.height, slide.width)
+    core = choose_core(frame.height, frame.width, cores=cores, halo=contract.halo)
     unit = math.lcm(core, CHUNK)  # a block is made of whole tiles and of whole chunks
-    tiles = math.ceil(slide.height / core) * math.ceil(slide.width / core)
+    tiles = math.ceil(frame.height / core) * math.ceil(frame.width / core)
     seen = tiles * (core + 2 * contract.halo) ** 2
     return ImageFacts(
         format=slide.format,
-        height=slide.height,
-        width=slide.width,
-        mpp=slide.mpp,
-        window=(slide.window.low, slide.window.high) if slide.window else None,
+        height=frame.height,
+        width=frame.width,
+        mpp=frame.mpp,
+        window=store(slide.window),
         core=core,
         block_side=max(settings.block_side // unit, 1) * unit,
         tiles=tiles,
-        redundancy=round(1 - slide.height * slide.width / seen, 3),
+        redundancy=round(1 - frame.height * frame.width / seen, 3),
+        own=(slide.height, slide.width) if is_resized else None,
+        own_mpp=slide.mpp if is_resized else None,
     )
 
 
-def find_covering(cores: Sequence[int], slide: Slide) -> Sequence[int]:
+def find_covering(cores: Sequence[int], frame: Frame) -> Sequence[int]:
     """Those cores that hold the whole image."""
-    return [core for core in cores if core >= max(slide.height, slide.width)]
+    return [core for core in cores if core >= max(frame.height, frame.width)]
 
 
 def find_cores(contract: TilingContract, settings: WorkerSettings) -> Sequence[int]:
@@ -96,7 +107,7 @@ def find_cores(contract: TilingContract, settings: WorkerSettings) -> Sequence[i
 
 def skip_empty_tiles(slide: Slide, facts: ImageFacts, wish: str, *, check: Check) -> ImageFacts:
     """The facts with the tiles that hold tissue, if the image is large and others may be left out (`wish`)."""
-    if wish == "predict" or slide.height * slide.width <= LARGE * facts.block_side**2:
+    if wish == "predict" or facts.height * facts.width <= LARGE * facts.block_side**2:
         return facts
     overview = slide.overview(overview_side(slide.height, slide.width), check)
     tissue = find_tissue(overview)
@@ -105,7 +116,7 @@ def skip_empty_tiles(slide: Slide, facts: ImageFacts, wish: str, *, check: Check
     if tissue is None:
         return facts
     tiles = plan_tiles(Box(0, 0, facts.height, facts.width), core=facts.core, halo=0)
-    wanted = tiles_with_tissue(tissue, [tile.write for tile in tiles], facts.height, facts.width)
+    wanted = tiles_with_tissue(tissue, [facts.find_own(tile.write) for tile in tiles], *facts.size)
     skipped = int(wanted.size - wanted.sum())
     return facts.model_copy(update={"tissue": encode_tiles(wanted), "skipped": skipped})
 

@@ -46,7 +46,8 @@ def predict(context: Context, work: Work) -> Outcome:
     with clock.step("write"):
         key, body = probability_map(model.contract, facts).encode(block, planes)
         artifact = probability_artifact(context, image, key, body)
-        if not parameters.closing:  # which looks across blocks, so that its mask is found in the end
+        is_by_block = not parameters.closing and facts.own is None  # else the mask looks across blocks: it comes last
+        if is_by_block:
             part = make_part(slide, facts, block, find_classes(planes, threshold=parameters.threshold))
             stored = context.storage.put(image_key(image.job_id, image.id, part_name(block)), part.to_bytes())
             result["part"] = stored.sha256
@@ -77,7 +78,7 @@ def part_name(block: Box) -> str:
 
 def make_part(slide: Slide, facts: ImageFacts, block: Box, classes: Pixels) -> MaskPart:
     """What the classes (H, W) of a block add to the mask."""
-    grid = OverviewGrid(full=(facts.height, facts.width), overview=slide.overview_size(SIDE))
+    grid = OverviewGrid(full=facts.size, overview=slide.overview_size(SIDE))
     return MaskPart.of(classes, block, grid)
 
 

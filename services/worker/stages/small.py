@@ -35,12 +35,14 @@ def write_small(context: Context, work: Work, model: ServedModel, small: SmallIm
     """Store map, mask and overlay of an image whose tile was answered with `answer` (planes, core, core)."""
     image, facts, parameters = small.image, small.facts, SegmentParameters.of(work.claim.job.spec)
     planes = answer[:, : facts.height, : facts.width]
-    classes = close_mask(find_classes(planes, threshold=parameters.threshold), parameters.closing)
+    predicted = close_mask(find_classes(planes, threshold=parameters.threshold), parameters.closing)
+    height, width = facts.size
+    classes = facts.read_own(lambda box: predicted[box.slices()], Box(0, 0, height, width))
     probability = probability_map(model.contract, facts)
     shard, body = probability.encode(Box(0, 0, facts.height, facts.width), planes)
     content = {**probability.describe(), shard: body}
     mask = io.BytesIO()
-    write_mask(mask, encode_tiles(classes), height=facts.height, width=facts.width, mpp=facts.mpp)
+    write_mask(mask, encode_tiles(classes), height=height, width=width, mpp=facts.mask_mpp)
     png = draw_overlay(small.pixels, classes)
     work.check()  # whoever lost the block must not write over its successor's result
     artifacts = [probability_artifact(context, image, key, part) for key, part in sorted(content.items())]

@@ -6,9 +6,11 @@ import numpy as np
 
 from services.worker.predictor import Predictor, ServedModel
 from services.worker.stages.facts import ImageFacts
-from shared.imaging.normalisation import to_channels
+from services.worker.stages.views import steps_of, view_of
+from shared.imaging.normalisation import to_channels, to_rgb
 from shared.imaging.preparation import Preparation
 from shared.imaging.sampling import read_sample
+from shared.imaging.steps.views import apply_steps, plan_steps
 from shared.imaging.tiling import Box, Pixels
 from shared.imaging.warping import AreaMean, read_warped
 from shared.schemas.contracts import TilingContract
@@ -22,26 +24,27 @@ def look_over(slide: Slide, facts: ImageFacts, model: ServedModel, *, predictor:
     """The facts with what takes the whole image to know, if the model asks for it.
 
     Only what is asked for is read: a sample for the stains, the image piece by piece once for its histogram and once
-    for its overview. Raises Rejected if the model finds no transform for it.
+    for its overview, and whatever the steps of preprocessing look at. Raises Rejected if the model finds no transform
+    for it, or a step cannot take it.
     """
     contract = model.contract
-
-    def read_checked(box: Box) -> Pixels:
-        check()
-        return slide.read(box)
+    steps = steps_of(contract.steps)
+    view, found = plan_steps(view_of(slide, steps, check=check), steps)
+    facts = facts.model_copy(update={"step_facts": found})
 
     def pieces() -> Iterator[tuple[Pixels, Box]]:
-        for box in slide.levels[0].pieces():
-            yield to_channels(read_checked(box), contract.channels), box
+        for box in view.boxes():
+            yield to_channels(to_rgb(view.read(box)), contract.channels), box
 
     def look() -> Pixels:
-        return read_sample(read_checked, slide.height, slide.width, file_tile=slide.levels[0].tile)
+        frame = view.frame
+        return to_rgb(read_sample(view.read, frame.height, frame.width, file_tile=frame.tile))
 
     preparation = Preparation.of((pixels for pixels, _ in pieces()), contract, look=look)
     facts = facts.remember(preparation)
     if contract.warp is None:
         return facts
-    mean = AreaMean(slide.height, slide.width, side=contract.warp.overview, channels=contract.channels)
+    mean = AreaMean(view.frame.height, view.frame.width, side=contract.warp.overview, channels=contract.channels)
     for pixels, box in pieces():
         mean.add(preparation.apply(pixels), box)
     predictor.ensure_loaded(model)
@@ -50,19 +53,19 @@ def look_over(slide: Slide, facts: ImageFacts, model: ServedModel, *, predictor:
 
 
 def find_source(slide: Slide, facts: ImageFacts, contract: TilingContract, *, check: Check) -> Read:
-    """A reader of boxes inside the image: (box.height, box.width, tile channels)."""
-    preparation = facts.preparation(contract)
+    """A reader of boxes inside the image, in the size that the steps give it: (h, w, tile channels)."""
+    preparation, steps = facts.preparation(contract), steps_of(contract.steps)
+    view = apply_steps(view_of(slide, steps, check=check), steps, facts.step_facts)
 
     def read(box: Box) -> Pixels:
-        check()
-        return preparation.apply(to_channels(slide.read(box), contract.channels))
+        return preparation.apply(to_channels(to_rgb(view.read(box)), contract.channels))
 
     if contract.warp is None:
         return read
     theta = np.array(facts.theta, dtype=np.float32)
 
     def read_enriched(box: Box) -> Pixels:
-        warped = read_warped(read, theta, box, height=slide.height, width=slide.width)
+        warped = read_warped(read, theta, box, height=view.frame.height, width=view.frame.width)
         return np.concatenate([read(box), warped], axis=2)
 
     return read_enriched

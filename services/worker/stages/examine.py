@@ -1,0 +1,116 @@
+"""EXAMINE: look into images of a dataset version as it was uploaded, and make what is missing of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from services.worker.context import Context
+from services.worker.stages.each_image import end_each
+from services.worker.stages.findings import Finding
+from services.worker.stages.keeping import Keeper
+from services.worker.stages.version_files import VersionFiles
+from shared.annotations import Annotation, check_annotation, read_annotation, read_plane, write_image
+from shared.domain.blocks import ImageOutcome, Outcome
+from shared.errors import Rejected
+from shared.examination.images import examine_image, find_image_problems
+from shared.execution import Work
+from shared.layouts import Entry
+from shared.schemas.manifests import Problem
+from shared.slides import Slide, open_slide
+from shared.tables import JobImage
+
+BACKGROUND = "background"  # class 0
+AS_IT_IS = {"auto", "instances", "binary", "classes"}  # kinds of masks that one file of numbers holds
+
+
+def examine(context: Context, work: Work) -> Outcome:
+    """What is wrong with an image is a finding about it: the image is rejected, the others go on."""
+    with VersionFiles(context, work) as files:
+
+        def begin(images: Sequence[JobImage]) -> None:
+            files.expect(name for image in images for name in _list_files(_entry_of(image)))
+
+        return end_each(context, work, lambda image: _examine_image(context, files, image), begin=begin)
+
+
+def _entry_of(image: JobImage) -> Entry:
+    return Entry.of_json(image.entry["entry"])
+
+
+def _list_files(entry: Entry) -> Sequence[str]:
+    return *entry.image_files, *entry.mask_files
+
+
+def _examine_image(context: Context, files: VersionFiles, image: JobImage) -> ImageOutcome:
+    entry, keeper = _entry_of(image), Keeper(context, image)
+    finding = Finding(
+        name=image.name,
+        split=entry.split,
+        group=entry.group,
+        parts=list(entry.parts),
+        source=entry.as_json(),
+    )
+    try:
+        with _open(files, entry, keeper, finding) as slide:
+            _examine_pixels(slide, files, image, keeper, finding)
+    except Rejected as error:
+        finding.problems.append(Problem(code="image_unreadable", severity="error", text=str(error)))
+    finding.read = {name: files.read[name] for name in _list_files(entry) if name in files.read}
+    return keeper.end([finding])
+
+
+@contextmanager
+def _open(files: VersionFiles, entry: Entry, keeper: Keeper, finding: Finding) -> Iterator[Slide]:
+    """The entry's image; one of many in a file is kept as a file of its own."""
+    if entry.page is None:
+        finding.file = entry.image
+        with open_slide(files.fetch_image(entry), name=entry.name) as slide:
+            yield slide
+        return
+    path = files.fetch([entry.image])[entry.image]
+    body = write_image(read_plane(path, entry.page, name=entry.image))
+    keeper.keep_image(finding, body)
+    with keeper.lend(body) as kept, open_slide(kept, name=entry.name) as slide:
+        yield slide
+
+
+def _examine_pixels(slide: Slide, files: VersionFiles, image: JobImage, keeper: Keeper, finding: Finding) -> None:
+    entry, classes = _entry_of(image), image.entry["classes"]
+    examination = examine_image(slide, check=files.check)
+    finding.image, finding.mpp = examination.model_dump(mode="json"), slide.mpp
+    finding.problems += find_image_problems(entry.name, examination)
+    annotation = _read_truth(slide, files, entry, classes, finding) if entry.masks else None
+    if annotation is not None and not finding.errors:
+        _keep_truth(annotation, entry, keeper, finding)
+    shown = None if finding.errors or annotation is None else annotation
+    labels, classes = (shown.labels, shown.classes) if shown else (None, None)
+    keeper.keep_thumbnail(finding, examination.thumbnail, labels, classes)
+
+
+def _read_truth(
+    slide: Slide, files: VersionFiles, entry: Entry, classes: Sequence[str], finding: Finding
+) -> Annotation | None:
+    """What the masks say; None, and a problem, if they cannot be read. `classes`: names of 1, 2, … in the dataset."""
+    height, width = slide.height, slide.width
+    try:
+        paths = files.fetch(entry.mask_files)
+        annotation = read_annotation(entry, paths, height=height, width=width, classes=classes)
+    except Rejected as error:
+        finding.problems.append(Problem(code="mask_unreadable", severity="error", text=str(error)))
+        return None
+    finding.problems += check_annotation(annotation, height=height, width=width)
+    return annotation
+
+
+def _keep_truth(annotation: Annotation, entry: Entry, keeper: Keeper, finding: Finding) -> None:
+    """The mask is the file that was uploaded, where one file says it all; otherwise one is made."""
+    finding.mask_kind = annotation.kind
+    names = annotation.class_names
+    finding.classes = [BACKGROUND, *(names.get(n, f"class {n}") for n in range(1, max(names) + 1))] if names else []
+    keeper.examine_truth(finding, annotation.labels, annotation.classes)
+    if annotation.notes:
+        finding.source = {**finding.source, "notes": list(annotation.notes)}
+    one = len(entry.masks) == 1 and entry.mask_kind in AS_IT_IS and entry.mask_page is None
+    if one and annotation.as_stored and not entry.masks[0].endswith(".npy"):
+        finding.mask, finding.types = entry.masks[0], entry.types
+    else:
+        keeper.keep_truth(finding, annotation.labels, annotation.classes)

@@ -1,0 +1,95 @@
+"""What is made of an image of a dataset version: files under their hash, a thumbnail, the image's outcome."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import numpy as np
+from PIL import Image
+
+from services.worker.context import Context
+from services.worker.reports.pictures import draw_labelled_thumbnail, fit_labels
+from services.worker.stages.findings import Finding, MadeFile
+from shared.annotations import suffix_of, write_classes, write_labels
+from shared.annotations.values import Labels
+from shared.domain import objects
+from shared.domain.blocks import ImageOutcome, NewArtifact
+from shared.domain.objects import Content
+from shared.examination.labels import examine_labels
+from shared.imaging.tiling import Pixels
+from shared.storage import image_key, object_key
+from shared.tables import JobImage
+from shared.tables.base import Json
+from shared.tables.datasets import FileRole
+
+
+class Keeper:
+    """Keeps what a block makes of one image of its job. `derived`: the files supplement those of the version."""
+
+    def __init__(self, context: Context, image: JobImage, *, derived: bool = True) -> None:
+        self._context, self._image, self._derived = context, image, derived
+        self._thumbnails: list[NewArtifact] = []
+
+    def keep_image(self, finding: Finding, body: bytes) -> None:
+        """Store the image's file."""
+        finding.file = self._keep(finding, f"images/{finding.name}{suffix_of(body)}", body, FileRole.IMAGE)
+
+    def keep_truth(self, finding: Finding, labels: Labels | None, classes: Pixels | None) -> None:
+        """Store the masks of an image: its objects, its classes, or both."""
+        if labels is not None:
+            finding.mask = self._keep(finding, f"masks/{finding.name}.tif", write_labels(labels), FileRole.MASK)
+        if classes is not None:
+            folder = "masks" if labels is None else "types"
+            name = self._keep(finding, f"{folder}/{finding.name}.tif", write_classes(classes), FileRole.MASK)
+            finding.mask, finding.types = finding.mask or name, None if labels is None else name
+
+    def examine_truth(self, finding: Finding, labels: Labels | None, classes: Pixels | None) -> None:
+        """Note the statistics of the masks of an image."""
+        finding.labels = examine_labels(labels, classes).model_dump(mode="json")
+
+    def keep_thumbnail(self, finding: Finding, picture: bytes, labels: Labels | None, classes: Pixels | None) -> None:
+        """Store a small picture of the image, with the outlines of what its mask shows."""
+        marked = labels if labels is not None else classes
+        if marked is not None:
+            with Image.open(io.BytesIO(picture)) as opened:
+                overview = np.asarray(opened.convert("RGB"))
+            picture = draw_labelled_thumbnail(overview, fit_labels(marked, *overview.shape[:2]))
+        name = hashlib.sha256(finding.name.encode()).hexdigest()[:16]
+        stored = self._context.storage.put(self._place(f"{name}.jpg"), picture)
+        finding.thumbnail = stored.key
+        self._thumbnails.append(NewArtifact("thumbnail", f"thumbnails/{finding.name}.jpg", "image/jpeg", stored))
+
+    def end(self, findings: Sequence[Finding]) -> ImageOutcome:
+        """The image's outcome: an error if nothing that was made of it can be used."""
+        result: Json = {"findings": [finding.model_dump(mode="json") for finding in findings]}
+        errors = [problem for finding in findings for problem in finding.errors]
+        bad = bool(errors) and all(finding.errors for finding in findings)
+        return ImageOutcome(
+            self._image.id,
+            result=result,
+            artifacts=self._thumbnails,
+            error={"type": "input", "detail": errors[0].text} if bad else None,
+        )
+
+    @contextmanager
+    def lend(self, body: bytes) -> Iterator[Path]:
+        """A file on disk with these bytes, for a while."""
+        with NamedTemporaryFile(dir=self._context.settings.cache_dir, suffix=suffix_of(body)) as file:
+            file.write(body)
+            file.flush()
+            yield Path(file.name)
+
+    def _keep(self, finding: Finding, name: str, body: bytes, role: FileRole) -> str:
+        sha256 = hashlib.sha256(body).hexdigest()
+        name, role = (f"derived/{name}", FileRole.DERIVED) if self._derived else (name, role)
+        with self._context.sessions() as session:  # announced before it is written, or it might be collected
+            objects.announce(session, self._image.workspace_id, [Content(sha256, len(body))])
+        self._context.storage.put(object_key(self._image.workspace_id, sha256), body)
+        finding.made.append(MadeFile(name=name, sha256=sha256, bytes=len(body), role=role))
+        return name
+
+    def _place(self, file: str) -> str:
+        return image_key(self._image.job_id, self._image.id, file)

@@ -1,0 +1,157 @@
+"""Manifests: what ingest and preprocess say about the images of a dataset version."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from shared.domain import datasets, objects
+from shared.domain.datasets import VersionFile
+from shared.domain.orders import bundles, versions
+from shared.schemas.steps import as_json, image_steps, read_steps
+from shared.tables import Dataset, DatasetImage, DatasetVersion, Job, JobImage
+from shared.tables.base import Json
+from shared.tables.datasets import ManifestState, VersionState
+from shared.tables.jobs import JobKind, Stage
+
+AT_ONCE = 500  # rows
+STAGE_OF = {JobKind.INGEST: Stage.EXAMINE, JobKind.PREPROCESS: Stage.TRANSFORM}
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image that a job is to work on, as arranging found it. `bytes`: of everything that is read for it."""
+
+    name: str
+    bytes: int
+    entry: Json
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that was read whole: what its bytes turned out to be."""
+
+    sha256: str
+    etag: str | None
+
+
+@dataclass(frozen=True)
+class NewManifest:
+    """What becomes of a version at the end of an ingest, or a new version at the end of a preprocess."""
+
+    layout: str | None
+    summary: Json
+    images: Sequence[Json]  # columns of DatasetImage
+    files: Sequence[VersionFile] = ()  # that were made, announced and stored
+    read: Mapping[str, ReadFile] = field(default_factory=dict)  # by file name
+
+    @property
+    def state(self) -> VersionState:
+        """Ready, if an image may be used."""
+        accepted = any(image["state"] == ManifestState.ACCEPTED for image in self.images)
+        return VersionState.READY if accepted else VersionState.INVALID
+
+
+def add_images(session: Session, job: Job, images: Sequence[NewImage]) -> None:
+    """The images of a job that arranged its version, and the blocks that work on them."""
+    rows = [
+        JobImage(
+            workspace_id=job.workspace_id,
+            job_id=job.id,
+            ordinal=ordinal,
+            name=image.name,
+            key="",  # it is made of what its entry names
+            sha256="",
+            bytes=image.bytes,
+            entry=image.entry,
+        )
+        for ordinal, image in enumerate(images)
+    ]
+    session.add_all(rows)
+    session.flush()
+    if not rows:
+        return
+    stage = STAGE_OF[job.kind]
+    bundles.add_blocks(session, job, rows, together=stage, alone=stage)
+
+
+def settle(session: Session, job: Job, manifest: NewManifest) -> None:
+    """Make the manifest stand: in the version that was ingested, or in a new one that preprocess made."""
+    version = _ingested(session, job, manifest) if job.kind is JobKind.INGEST else _made(session, job, manifest)
+    if version is None:
+        return
+    owner = {"workspace_id": version.workspace_id, "version_id": version.id}
+    before = DatasetImage.workspace_id == version.workspace_id, DatasetImage.version_id == version.id
+    session.execute(delete(DatasetImage).where(*before))  # of an ingest that accepted none of them
+    rows = [{"id": uuid4(), **owner, "ordinal": ordinal, **row} for ordinal, row in enumerate(manifest.images)]
+    for first in range(0, len(rows), AT_ONCE):
+        session.execute(insert(DatasetImage), rows[first : first + AT_ONCE])
+
+
+def walk_images(session: Session, job: Job) -> Iterator[JobImage]:
+    """The job's images in their order, a few at a time."""
+    query = select(JobImage).where(JobImage.workspace_id == job.workspace_id, JobImage.job_id == job.id)
+    with session.begin():
+        yield from session.scalars(query.order_by(JobImage.ordinal).execution_options(yield_per=AT_ONCE))
+
+
+def find_result(session: Session, job: Job) -> DatasetVersion | None:
+    """The version that the job ingested or made, or that was there already."""
+    if job.kind not in STAGE_OF:
+        return None
+    known = job.spec.get("known")
+    with session.begin():
+        if job.kind is JobKind.INGEST or known:
+            id_ = UUID(known) if isinstance(known, str) else versions.find_id(job)
+            return session.scalar(
+                select(DatasetVersion).where(DatasetVersion.workspace_id == job.workspace_id, DatasetVersion.id == id_)
+            )
+        digest = job.spec["cache_digest"]
+        made = select(DatasetVersion).where(
+            DatasetVersion.workspace_id == job.workspace_id,
+            DatasetVersion.dataset_id == UUID(job.spec["into"]),
+            DatasetVersion.cache_digest == digest,
+        )
+        return session.scalar(made.order_by(DatasetVersion.number).limit(1))
+
+
+def _ingested(session: Session, job: Job, manifest: NewManifest) -> DatasetVersion | None:
+    version = datasets.find_version(session, job.workspace_id, versions.find_id(job))
+    datasets.add_derived(session, version, manifest.files)
+    _mark_read(session, version, manifest.read)
+    version.state, version.layout, version.summary = manifest.state, manifest.layout, manifest.summary
+    version.origin = {"ingest": job.spec["parameters"]}
+    return version
+
+
+def _mark_read(session: Session, version: DatasetVersion, read: Mapping[str, ReadFile]) -> None:
+    """What the bytes of the version's files turned out to be: from now on they are known by it."""
+    files = datasets.files_by_name(session, version.workspace_id, version.id)
+    for name, found in read.items():
+        objects.set_hash(session, files[name].object_id, sha256=found.sha256, etag=found.etag)
+
+
+def _made(session: Session, job: Job, manifest: NewManifest) -> DatasetVersion | None:
+    """A new version; None if a twin of this job made the same before."""
+    source = datasets.find_version(session, job.workspace_id, versions.find_id(job))
+    steps = read_steps(job.spec["parameters"]["steps"])
+    if manifest.state is VersionState.INVALID:
+        return None
+    into = session.get_one(Dataset, UUID(job.spec["into"]))
+    version = datasets.add_version(
+        session,
+        into,
+        files=manifest.files,
+        parent=source if source.dataset_id == into.id else None,
+        state=VersionState.READY,
+        digest=job.spec["cache_digest"],
+    )
+    if version.cache_digest is not None:
+        return None
+    version.cache_digest, version.job_id = job.spec["cache_digest"], job.id
+    version.layout, version.summary = manifest.layout, manifest.summary
+    version.steps = [*source.steps, *as_json(image_steps(steps))]
+    version.origin = {"preprocess": {"version": versions.describe(source), **job.spec["parameters"]}}
+    return version

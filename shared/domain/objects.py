@@ -1,0 +1,143 @@
+"""Bytes in the store: one row for equal bytes of a workspace, whatever files of whatever datasets they are.
+
+A row says that somebody wants the object, not that the store holds it: whoever needs to know asks the store. As long as
+a row was wanted lately, its object is not collected. So: announce first, then write or count on it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from shared.storage import Listed, object_key
+from shared.tables import DatasetFile, StoredObject
+
+AT_ONCE = 1000  # rows of one statement
+
+
+@dataclass(frozen=True)
+class Content:
+    """Bytes, as somebody announces them."""
+
+    sha256: str
+    bytes: int
+
+
+def find(session: Session, workspace_id: UUID, hashes: Iterable[str]) -> dict[str, StoredObject]:
+    """The workspace's own objects of these hashes, as far as there are any, within the caller's transaction.
+
+    Of several, as datasets had them before objects were shared, a verified one.
+    """
+    different = sorted(set(hashes))
+    found: dict[str, StoredObject] = {}
+    for first in range(0, len(different), AT_ONCE):
+        query = _own(workspace_id).where(StoredObject.sha256.in_(different[first : first + AT_ONCE]))
+        for row in session.scalars(query.order_by(StoredObject.verified_at.nulls_last(), StoredObject.id)):
+            found.setdefault(row.sha256 or "", row)
+    return found
+
+
+def ensure(session: Session, workspace_id: UUID, contents: Iterable[Content]) -> dict[str, StoredObject]:
+    """Rows for all of them, by hash, within the caller's transaction.
+
+    They are wanted from now on, and no one collects them before the transaction ends.
+    """
+    announced = {content.sha256: content for content in contents}
+    touch(session, [row.id for row in find(session, workspace_id, announced).values()])
+    known = find(session, workspace_id, announced)  # after their rows were locked: a collector may have been faster
+    _insert(session, workspace_id, [content for sha256, content in announced.items() if sha256 not in known])
+    return find(session, workspace_id, announced)
+
+
+def announce(session: Session, workspace_id: UUID, contents: Iterable[Content]) -> dict[str, StoredObject]:
+    """As `ensure`, in a transaction of its own: to be called before bytes are written under `object_key`."""
+    with session.begin():
+        return ensure(session, workspace_id, contents)
+
+
+def touch(session: Session, ids: Sequence[UUID]) -> None:
+    """Want these objects from now on; their rows are locked until the caller's transaction ends."""
+    ordered = sorted(ids)
+    for first in range(0, len(ordered), AT_ONCE):
+        some = ordered[first : first + AT_ONCE]
+        # Locked in one order, so that two that want the same objects do not wait for each other for ever.
+        session.execute(
+            select(StoredObject.id).where(StoredObject.id.in_(some)).order_by(StoredObject.id).with_for_update()
+        )
+        session.execute(update(StoredObject).where(StoredObject.id.in_(some)).values(wanted_at=func.now()))
+
+
+def register(session: Session, workspace_id: UUID, bucket: str, listed: Sequence[Listed]) -> dict[str, StoredObject]:
+    """Rows for objects of a lab's own bucket, by key, within the caller's transaction. Their hashes are unknown.
+
+    An object that has another `etag` than the row there is gets a row of its own.
+    """
+    rows = [
+        {"bucket": bucket, "key": one.key, "bytes": one.bytes, "etag": one.etag, **_owner(workspace_id)}
+        for one in sorted(listed, key=lambda one: one.key)
+    ]
+    found: dict[str, StoredObject] = {}
+    foreign = select(StoredObject).where(StoredObject.workspace_id == workspace_id, StoredObject.bucket == bucket)
+    for first in range(0, len(rows), AT_ONCE):
+        some = rows[first : first + AT_ONCE]
+        session.execute(insert(StoredObject).values(some).on_conflict_do_nothing())
+        etags = {row["key"]: row["etag"] for row in some}
+        for row in session.scalars(foreign.where(StoredObject.key.in_(etags))):
+            if row.etag == etags[row.key]:
+                found[row.key] = row
+    touch(session, [row.id for row in found.values()])
+    return found
+
+
+def mark_verified(session: Session, object_id: UUID, *, etag: str | None) -> None:
+    """Its bytes were read whole and had its hash; `etag` is the store's of those bytes. In the caller's transaction."""
+    values = {"verified_at": func.now(), "etag": etag}
+    session.execute(update(StoredObject).where(StoredObject.id == object_id).values(values))
+
+
+def set_hash(session: Session, object_id: UUID, *, sha256: str, etag: str | None) -> None:
+    """As `mark_verified`, for a foreign object whose hash was found by reading it; its files get the hash, too."""
+    values = {"sha256": sha256, "verified_at": func.now(), "etag": etag}
+    session.execute(update(StoredObject).where(StoredObject.id == object_id).values(values))
+    session.execute(update(DatasetFile).where(DatasetFile.object_id == object_id).values(sha256=sha256))
+
+
+def doubt(session: Session, ids: Sequence[UUID]) -> None:
+    """The store lacks these objects: what was known of their bytes is not of those that come next."""
+    values = {"verified_at": None, "etag": None}
+    session.execute(update(StoredObject).where(StoredObject.id.in_(ids)).values(values))
+
+
+def _insert(session: Session, workspace_id: UUID, contents: Sequence[Content]) -> None:
+    rows: list[Mapping[str, object]] = [
+        {
+            "key": object_key(workspace_id, content.sha256),
+            "sha256": content.sha256,
+            "bytes": content.bytes,
+            **_owner(workspace_id),
+        }
+        for content in sorted(contents, key=lambda content: content.sha256)
+    ]
+    for first in range(0, len(rows), AT_ONCE):
+        # Whoever was faster has the same hash under the same key. Updated all the same: that locks the row.
+        session.execute(
+            insert(StoredObject)
+            .values(rows[first : first + AT_ONCE])
+            .on_conflict_do_update(
+                index_elements=["workspace_id", "key"],
+                index_where=StoredObject.bucket.is_(None),
+                set_={"wanted_at": func.now()},
+            )
+        )
+
+
+def _own(workspace_id: UUID) -> Select[StoredObject]:
+    own = select(StoredObject).where(StoredObject.workspace_id == workspace_id, StoredObject.bucket.is_(None))
+    return own.execution_options(populate_existing=True)
+
+
+def _owner(workspace_id: UUID) -> dict[str, UUID]:
+    return {"id": uuid4(), "workspace_id": workspace_id}
