@@ -1,12 +1,13 @@
 """The port to the object store (any S3). Keys are made here, from ids and hashes, never from what a user typed."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import boto3
@@ -15,18 +16,20 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from shared.errors import NotFound, Unavailable
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 READ_BYTES = 1024 * 1024
+OBJECTS = "workspaces/"  # what the keys of all workspaces' objects begin with
 
 
-def upload_key(dataset_id: UUID, sha256: str) -> str:
-    """Where the bytes of an uploaded file lie."""
-    return f"datasets/{dataset_id}/objects/{sha256}"
+def object_key(workspace_id: UUID, sha256: str) -> str:
+    """Where the bytes of that hash lie: of any file of any dataset of the workspace, once."""
+    return f"{OBJECTS}{workspace_id}/objects/{sha256}"
 
 
 def model_key(model_id: UUID, version_id: UUID, file: str) -> str:
@@ -53,8 +56,34 @@ class Stored:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An object as the store lists it. Another `etag` means other bytes."""
+
+    key: str
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a large object that is on its way."""
+
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A large object on its way, as the store knows it."""
+
+    key: str
+    upload: str  # the store's name for it
+    since: datetime
+
+
 class Storage:
-    """One bucket. Safe to share between threads."""
+    """One bucket, and the lab's own that may be read beside it. Safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = settings.s3_bucket
@@ -87,11 +116,36 @@ class Storage:
             raise Unavailable(f"the object store gave other bytes for {key} than were written to it")
         return body
 
-    def get_file(self, key: str, path: Path) -> str:
-        """Write the object to `path` as it comes and return its sha256. Raises NotFound."""
+    def read_range(
+        self, key: str, offset: int, count: int, *, bucket: str | None = None, etag: str | None = None
+    ) -> bytes:
+        """`count` bytes of the object from `offset` on, which must all be there.
+
+        Raises:
+            NotFound: there is no such object.
+            Conflict: its etag is not `etag`: it was replaced.
+            Unavailable: the store gave something else than that range.
+        """
+        wanted = f"bytes={offset}-{offset + count - 1}"
+        with _answers(key):
+            answer = self._client.get_object(Bucket=bucket or self._bucket, Key=key, Range=wanted)
+            with closing(answer["Body"]) as body:
+                size = answer.get("ContentRange", "").rpartition("/")[2]
+                if answer["ContentLength"] != count or not size.isdigit():  # perhaps the whole object
+                    raise Unavailable(f"the object store answered {wanted} of {key} with other bytes")
+                if etag is not None and etag != _etag(answer.get("ETag"), answer["LastModified"], int(size)):
+                    raise Conflict(f"{key} was replaced in the object store")
+                content = body.read()
+        if len(content) != count:
+            raise Unavailable(f"the object store gave {len(content)} of {count} bytes of {key}")
+        return content
+
+    def get_file(self, key: str, path: Path, *, bucket: str | None = None) -> str:
+        """Write the object to `path` as it comes and return its sha256. Raises NotFound, or OSError of the disk."""
         digest = hashlib.sha256()
         with _answers(key), path.open("wb") as file:
-            for part in self._client.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(READ_BYTES):
+            answer = self._client.get_object(Bucket=bucket or self._bucket, Key=key)
+            for part in answer["Body"].iter_chunks(READ_BYTES):
                 digest.update(part)
                 file.write(part)
         return digest.hexdigest()
@@ -103,11 +157,68 @@ class Storage:
 
     def size(self, key: str) -> int | None:
         """Bytes of the object, None if there is none."""
+        listed = self.look(key)
+        return listed.bytes if listed else None
+
+    def look(self, key: str, *, bucket: str | None = None) -> Listed | None:
+        """What the store says of the object without sending it, None if there is none."""
         try:
             with _answers(key):
-                return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+                head = self._client.head_object(Bucket=bucket or self._bucket, Key=key)
         except NotFound:
             return None
+        size = head["ContentLength"]
+        return Listed(key, size, _etag(head.get("ETag"), head["LastModified"], size))
+
+    def list_objects(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        """The objects of a bucket whose keys begin so, by key. Raises NotFound if there is no such bucket."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        with _answers(f"{bucket}/{prefix}"):
+            for page in pages:
+                for found in page.get("Contents", []):
+                    size = found["Size"]
+                    yield Listed(found["Key"], size, _etag(found.get("ETag"), found["LastModified"], size))
+
+    def begin_parts(self, key: str) -> str:
+        """Begin an object that is sent in parts; returns the store's name for the upload."""
+        with _answers(key):
+            return self._client.create_multipart_upload(Bucket=self._bucket, Key=key)["UploadId"]
+
+    def part_url(self, key: str, upload: str, number: int, *, seconds: int) -> str:
+        """A URL that takes a PUT of part `number` (from 1), for `seconds`."""
+        place: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
+        return self._public.generate_presigned_url("upload_part", Params=place, ExpiresIn=seconds)
+
+    def list_parts(self, key: str, upload: str) -> dict[int, Part]:
+        """The parts that have arrived, by number. Raises NotFound for an upload that is over, or was lost."""
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload)
+        with _answers(key):
+            return {
+                part["PartNumber"]: Part(part["Size"], part["ETag"]) for page in pages for part in page.get("Parts", [])
+            }
+
+    def complete_parts(self, key: str, upload: str, parts: Mapping[int, Part]) -> None:
+        """Make the object of its parts, replacing what is there. Raises NotFound as `list_parts` does."""
+        listed: list[CompletedPartTypeDef] = [
+            {"PartNumber": number, "ETag": part.etag} for number, part in sorted(parts.items())
+        ]
+        with _answers(key):
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
+            )
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        """Give up an object that is on its way; no error if there is none."""
+        with suppress(NotFound), _answers(key):
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+
+    def list_begun(self, prefix: str) -> Iterator[Begun]:
+        """The objects on their way in parts whose keys begin so."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
+        with _answers(prefix):
+            for page in pages:
+                for found in page.get("Uploads", []):
+                    yield Begun(found["Key"], found["UploadId"], found["Initiated"])
 
     def upload_url(self, key: str, *, seconds: int) -> str:
         """A URL that takes a PUT of the object's bytes, for `seconds`."""
@@ -132,6 +243,11 @@ class Storage:
 def _plain(filename: str) -> str:
     """The name without what could end the header it stands in."""
     return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in filename)
+
+
+def _etag(told: str | None, modified: datetime, size: int) -> str:
+    """The store's, without the quotes around it; of a store that has none, made of when it was written and its size."""
+    return (told or "").strip('"') or f"{int(modified.timestamp())}-{size}"
 
 
 def _connect(settings: Settings, endpoint: str) -> "S3Client":

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.domain import datasets, objects
 from shared.domain.datasets import VersionFile
+from shared.domain.objects import Verified
 from shared.domain.orders import bundles, versions
 from shared.schemas.steps import as_json, image_steps, read_steps
 from shared.tables import Dataset, DatasetImage, DatasetVersion, Job, JobImage
@@ -30,14 +31,6 @@ class NewImage:
 
 
 @dataclass(frozen=True)
-class ReadFile:
-    """A file that was read whole: what its bytes turned out to be."""
-
-    sha256: str
-    etag: str | None
-
-
-@dataclass(frozen=True)
 class NewManifest:
     """What becomes of a version at the end of an ingest, or a new version at the end of a preprocess."""
 
@@ -45,7 +38,7 @@ class NewManifest:
     summary: Json
     images: Sequence[Json]  # columns of DatasetImage
     files: Sequence[VersionFile] = ()  # that were made, announced and stored
-    read: Mapping[str, ReadFile] = field(default_factory=dict)  # by file name
+    read: Mapping[str, Verified] = field(default_factory=dict)  # by file name
 
     @property
     def state(self) -> VersionState:
@@ -126,11 +119,10 @@ def _ingested(session: Session, job: Job, manifest: NewManifest) -> DatasetVersi
     return version
 
 
-def _mark_read(session: Session, version: DatasetVersion, read: Mapping[str, ReadFile]) -> None:
+def _mark_read(session: Session, version: DatasetVersion, read: Mapping[str, Verified]) -> None:
     """What the bytes of the version's files turned out to be: from now on they are known by it."""
-    files = datasets.files_by_name(session, version.workspace_id, version.id)
-    for name, found in read.items():
-        objects.set_hash(session, files[name].object_id, sha256=found.sha256, etag=found.etag)
+    files = datasets.find_files(session, version.workspace_id, version.id, read)
+    objects.mark_verified(session, {files[name].object_id: found for name, found in read.items()})
 
 
 def _made(session: Session, job: Job, manifest: NewManifest) -> DatasetVersion | None:

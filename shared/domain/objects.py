@@ -26,6 +26,14 @@ class Content:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What the bytes of an object are; `etag`: the store's name for them, if it was asked."""
+
+    sha256: str
+    etag: str | None
+
+
 def find(session: Session, workspace_id: UUID, hashes: Iterable[str]) -> dict[str, StoredObject]:
     """The workspace's own objects of these hashes, as far as there are any, within the caller's transaction.
 
@@ -92,17 +100,22 @@ def register(session: Session, workspace_id: UUID, bucket: str, listed: Sequence
     return found
 
 
-def mark_verified(session: Session, object_id: UUID, *, etag: str | None) -> None:
-    """Its bytes were read whole and had its hash; `etag` is the store's of those bytes. In the caller's transaction."""
-    values = {"verified_at": func.now(), "etag": etag}
-    session.execute(update(StoredObject).where(StoredObject.id == object_id).values(values))
+def mark_verified(session: Session, found: Mapping[UUID, Verified]) -> None:
+    """These objects, by id, were read whole: what their bytes are. In the caller's transaction.
 
-
-def set_hash(session: Session, object_id: UUID, *, sha256: str, etag: str | None) -> None:
-    """As `mark_verified`, for a foreign object whose hash was found by reading it; its files get the hash, too."""
-    values = {"sha256": sha256, "verified_at": func.now(), "etag": etag}
-    session.execute(update(StoredObject).where(StoredObject.id == object_id).values(values))
-    session.execute(update(DatasetFile).where(DatasetFile.object_id == object_id).values(sha256=sha256))
+    Files of foreign objects, whose hash nobody knew, get it, too.
+    """
+    ids = sorted(found)
+    for first in range(0, len(ids), AT_ONCE):
+        some = ids[first : first + AT_ONCE]
+        rows = [{"id": id_, "sha256": found[id_].sha256, "etag": found[id_].etag} for id_ in some]
+        session.execute(update(StoredObject), rows)
+        session.execute(update(StoredObject).where(StoredObject.id.in_(some)).values(verified_at=func.now()))
+        unknown = DatasetFile.object_id.in_(some), DatasetFile.sha256.is_(None)
+        hashes = select(StoredObject.sha256).where(StoredObject.id == DatasetFile.object_id).scalar_subquery()
+        session.execute(
+            update(DatasetFile).where(*unknown).values(sha256=hashes).execution_options(synchronize_session=False)
+        )
 
 
 def doubt(session: Session, ids: Sequence[UUID]) -> None:

@@ -53,7 +53,8 @@ def examine_labels(labels: Labels | None, classes: Pixels | None) -> LabelStatis
         raise ValueError("statistics need labels or classes (H, W), and of one size")
     foreground = float(np.count_nonzero(given[0]) / given[0].size)
     if labels is None:
-        return LabelStatistics(foreground=foreground, **_nothing(), classes=_count_classes(given[0], None))
+        found = {} if classes is None else _count_classes(classes, None)
+        return LabelStatistics(foreground=foreground, **_nothing(), classes=found)
     numbered = _number(labels)
     counts = _count(numbered)
     present = counts[1:][counts[1:] > 0]

@@ -12,6 +12,12 @@ from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
 from shared.storage import Storage
 
+PART = os.urandom(5 * 2**20)  # the smallest that a part may be
+
+
+def send_part(store: Storage, key: str, upload: str, number: int) -> None:
+    httpx.put(store.part_url(key, upload, number, seconds=60), content=PART).raise_for_status()
+
 
 class StoragePromises:
     @pytest.fixture
@@ -61,6 +67,63 @@ class StoragePromises:
         httpx.put(store.upload_url(key, seconds=60), content=b"cells").raise_for_status()
         answer = httpx.get(store.download_url(key, seconds=60, filename="a.png")).raise_for_status()
         assert answer.content == b"cells"
+
+    def test_an_object_sent_in_parts_is_whole_once_they_are_put_together(self, store: Storage, key: str) -> None:
+        upload = store.begin_parts(key)
+        for number in (1, 2):
+            send_part(store, key, upload, number)
+        assert store.look(key) is None
+        arrived = store.list_parts(key, upload)
+        assert {number: part.bytes for number, part in arrived.items()} == {1: len(PART), 2: len(PART)}
+        store.complete_parts(key, upload, arrived)
+        assert store.get(key) == 2 * PART
+
+    def test_a_part_sent_twice_counts_once(self, store: Storage, key: str) -> None:
+        upload = store.begin_parts(key)
+        for number in (1, 2, 1, 2):
+            send_part(store, key, upload, number)
+        store.complete_parts(key, upload, store.list_parts(key, upload))
+        assert store.get(key) == 2 * PART
+
+    def test_an_upload_that_is_over_is_not_found(self, store: Storage, key: str) -> None:
+        upload = store.begin_parts(key)
+        send_part(store, key, upload, 1)
+        arrived = store.list_parts(key, upload)
+        store.complete_parts(key, upload, arrived)
+        with pytest.raises(NotFound):
+            store.list_parts(key, upload)
+        with pytest.raises(NotFound):
+            store.complete_parts(key, upload, arrived)
+        answer = httpx.put(store.part_url(key, upload, 2, seconds=60), content=PART)
+        assert answer.status_code == 404
+
+    def test_an_upload_is_listed_until_it_is_given_up(self, store: Storage, key: str) -> None:
+        upload = store.begin_parts(key)
+        assert [begun.upload for begun in store.list_begun(key)] == [upload]
+        store.abort_parts(key, upload)
+        store.abort_parts(key, upload)
+        assert list(store.list_begun(key)) == []
+        assert store.look(key) is None
+
+    def test_other_bytes_have_another_etag(self, store: Storage, key: str) -> None:
+        store.put(key, b"cells")
+        first, again = store.look(key), store.look(key)
+        store.put(key, b"cells, and more")
+        last = store.look(key)
+        assert first is not None
+        assert last is not None
+        assert first == again
+        assert first.etag != last.etag
+
+    def test_objects_are_listed_by_the_beginning_of_their_keys(self, store: Storage, key: str) -> None:
+        for name in ("b", "a", "deeper/c"):
+            store.put(f"{key}/{name}", name.encode())
+        bucket = Settings.model_fields["s3_bucket"].default
+        listed = list(store.list_objects(bucket, f"{key}/"))
+        assert [one.key for one in listed] == [f"{key}/{name}" for name in ("a", "b", "deeper/c")]
+        assert [store.look(one.key) for one in listed] == listed
+        with pytest.raises(NotFound):
+            list(store.list_objects("nobodys-bucket", ""))
 
     def test_a_presigned_url_opens_nothing_else(self, store: Storage, key: str) -> None:
         store.put(key, b"cells")

@@ -11,7 +11,8 @@ from shared.domain import blocks, datasets, jobs, manifests
 from shared.domain.blocks import Claim, ImageOutcome, Outcome
 from shared.domain.datasets import VersionFile
 from shared.domain.dispatch import Dispatcher
-from shared.domain.manifests import NewImage, NewManifest, ReadFile
+from shared.domain.manifests import NewImage, NewManifest
+from shared.domain.objects import Verified
 from shared.errors import Conflict
 from shared.schemas.ingest import IngestIn, PreprocessIn
 from shared.schemas.jobs import SegmentIn
@@ -225,7 +226,7 @@ def test_what_ingest_read_is_verified_from_then_on(
     job = order_ingest(session, dispatcher, version)
     commit(session, dispatcher, must_claim(session, job), Outcome(found=[NewImage("small-a.png", 1, {})]))
     commit(session, dispatcher, must_claim(session, job), end_images(session, job))
-    read = {"small-a.png": ReadFile("0" * 64, "tag")}
+    read = {"small-a.png": Verified("0" * 64, "tag")}
     manifest = NewManifest(layout="plain", summary={}, images=[row("small-a.png")], read=read)
     commit(session, dispatcher, must_claim(session, job), Outcome(manifest=manifest))
     with session.begin():

@@ -60,6 +60,11 @@ class Finding(BaseModel):
         """What keeps the image out of the dataset."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
+    @property
+    def source_file(self) -> str | None:
+        """The file that holds it and others."""
+        return self.source["image"] if self.source.get("page") is not None else None
+
     def as_row(self) -> dict[str, Any]:
         """The columns of its DatasetImage."""
         image = self.image

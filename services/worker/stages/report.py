@@ -10,7 +10,8 @@ from services.worker.stages.findings import Finding
 from services.worker.stages.report_contents import Arranged, fill_report
 from shared.domain import blocks, manifests
 from shared.domain.blocks import NewArtifact, Outcome
-from shared.domain.manifests import NewManifest, ReadFile
+from shared.domain.manifests import NewManifest
+from shared.domain.objects import Verified
 from shared.examination.abutment import find_abutting
 from shared.examination.duplicates import Duplicates, find_duplicates
 from shared.examination.findings import find_pair_problems
@@ -39,7 +40,7 @@ def report_version(context: Context, work: Work) -> Outcome:
         summary={**report.summary.model_dump(mode="json"), "ignored": len(arranged.ignored)},
         images=[finding.as_row() for finding in findings],
         files=[made.as_new() for finding in findings for made in finding.made],
-        read={name: ReadFile(read.sha256, read.etag) for finding in findings for name, read in finding.read.items()},
+        read={name: Verified(read.sha256, read.etag) for finding in findings for name, read in finding.read.items()},
     )
     files = {
         PAGE: ("report", "text/html", draw_report(report)),
@@ -75,7 +76,7 @@ def _compare(findings: Sequence[Finding], job: Job, work: Work) -> tuple[Duplica
         gallery = Gallery([Portrait.of(ImageExamination.model_validate(finding.image)) for finding in findings])
         duplicates = find_duplicates(gallery, check=work.check)
         abutments = find_abutting(gallery, check=work.check)
-    memberships = [Membership(split=finding.split, group=finding.group) for finding in findings]
+    memberships = [Membership(finding.split, finding.group, finding.source_file) for finding in findings]
     leaks = find_leaks(memberships, duplicates, abutments)
     for number, problem in find_pair_problems([finding.name for finding in findings], duplicates, leaks):
         findings[number].problems.append(problem)

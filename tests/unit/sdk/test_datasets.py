@@ -52,7 +52,7 @@ def test_known_bytes_are_not_sent_and_equal_bytes_are_sent_once(server: Server, 
 def test_uploads_are_asked_for_in_batches(
     server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overtile.datasets.BATCH", 4)
+    monkeypatch.setattr("overtile.uploads.BATCH", 4)
     for number in range(10):
         (tmp_path / f"{number}.png").write_bytes(bytes([number]))
     script_upload(server)

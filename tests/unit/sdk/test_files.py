@@ -17,6 +17,13 @@ def test_a_folder_is_walked_and_hidden_files_stay_behind(tmp_path: Path) -> None
     assert [file.name for file in collect(tmp_path)] == ["images/a.png", "masks/a.png"]
 
 
+def test_the_hidden_files_that_an_image_consists_of_go_with_it(tmp_path: Path) -> None:
+    for name in ("a.zarr/.zgroup", "a.zarr/0/.zarray", "a.zarr/0/0", "a.zarr/.DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [file.name for file in collect(tmp_path)] == ["a.zarr/.zgroup", "a.zarr/0/.zarray", "a.zarr/0/0"]
+
+
 def test_a_linked_folder_is_walked_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.png").touch()
