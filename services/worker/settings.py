@@ -43,7 +43,7 @@ class SweeperSettings(Settings):
     tidy_seconds: float = Field(300.0, gt=0, description="pause between two rounds of removing what nobody wants")
     collect_after_seconds: float = Field(
         86_400.0,
-        gt=0,
+        ge=3600,
         description="how long an object that no file refers to is kept after it was last asked for: longer than an "
         "upload takes from its first file to its version",
     )

@@ -50,6 +50,7 @@ class ImageOutcome:
     image_id: UUID
     facts: Json = field(default_factory=dict)
     result: Json = field(default_factory=dict)
+    findings: Sequence[Json] = ()  # for the report of a dataset version
     artifacts: Sequence[NewArtifact] = ()
     error: Json | None = None
 
@@ -287,6 +288,7 @@ def _end_images(session: Session, claim: Claim, outcomes: Sequence[ImageOutcome]
         image = images[outcome.image_id]
         image.state = ImageState.DONE if outcome.error is None else ImageState.FAILED
         image.facts, image.result, image.error = outcome.facts or image.facts, outcome.result, outcome.error
+        image.findings = list(outcome.findings)
         for artifact in outcome.artifacts:
             _add_artifact(session, claim, artifact, image)
 

@@ -213,9 +213,7 @@ def files_by_name(session: Session, workspace_id: UUID, version_id: UUID) -> dic
     return {file.name: file for file in list_files(session, workspace_id, version_id)}
 
 
-def find_files(
-    session: Session, workspace_id: UUID, version_id: UUID, names: Iterable[str]
-) -> dict[str, DatasetFile]:
+def find_files(session: Session, workspace_id: UUID, version_id: UUID, names: Iterable[str]) -> dict[str, DatasetFile]:
     """Those of a version's files that are called so, with their objects, within the caller's transaction."""
     wanted = sorted(set(names))
     found: dict[str, DatasetFile] = {}

@@ -30,11 +30,13 @@ def seal(
     """
     _check_names(files)
     roles, images = file_roles.tell(file.name for file in files)
+    # Announced first: nobody collects an object between the look at it and the version that refers to it.
+    rows = objects.announce(session, dataset.workspace_id, [Content(file.sha256, file.bytes) for file in files])
+    _check_stored(storage, rows, files)
     with session.begin():
         session.refresh(dataset, with_for_update=True)
-        rows = objects.ensure(session, dataset.workspace_id, [Content(file.sha256, file.bytes) for file in files])
-        # With their rows locked: nobody collects an object between this look and the end of the transaction.
-        _check_stored(storage, rows, files)
+        for file in files:
+            rows[file.sha256].bytes = file.bytes
         listed = [VersionFile(f.name, f.sha256, f.bytes, roles[f.name], rows[f.sha256].id) for f in files]
         return _freeze(session, dataset, listed, datasets.digest_of(listed), images=images, parent=parent)
 
@@ -104,7 +106,6 @@ def _check_names(files: Sequence[FileIn]) -> None:
 
 
 def _check_stored(storage: Storage, rows: Mapping[str, StoredObject], files: Sequence[FileIn]) -> None:
-    """Also make the rows say what the store holds."""
     there = uploads.look_up(storage, rows)
     sizes = {sha256: None if found is None else found.bytes for sha256, found in there.items()}
     wrong = [
@@ -114,5 +115,3 @@ def _check_stored(storage: Storage, rows: Mapping[str, StoredObject], files: Seq
     ]
     if wrong:
         raise Invalid(f"ask for upload URLs and send these files first: {few(wrong)}")
-    for sha256, row in rows.items():
-        row.bytes = sizes[sha256] or 0

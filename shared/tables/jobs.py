@@ -121,6 +121,8 @@ class JobImage(Owned, Base):
     facts: Mapped[Json] = mapped_column(default=dict)  # what planning found: size, core, intensity window
     # What was found in it: foreground, seams, tiles skipped.
     result: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    # Of ingest and preprocess: everything found out about what it became, for the report and the manifest.
+    findings: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     error: Mapped[Json | None]
 
 

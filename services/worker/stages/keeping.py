@@ -22,8 +22,9 @@ from shared.examination.labels import examine_labels
 from shared.imaging.tiling import Pixels
 from shared.storage import image_key, object_key
 from shared.tables import JobImage
-from shared.tables.base import Json
 from shared.tables.datasets import FileRole
+
+SHOWN = 20  # problems of an image that its job shows; the report has all
 
 
 class Keeper:
@@ -64,12 +65,13 @@ class Keeper:
 
     def end(self, findings: Sequence[Finding]) -> ImageOutcome:
         """The image's outcome: an error if nothing that was made of it can be used."""
-        result: Json = {"findings": [finding.model_dump(mode="json") for finding in findings]}
+        problems = [problem.model_dump() for finding in findings for problem in finding.problems]
         errors = [problem for finding in findings for problem in finding.errors]
         bad = bool(errors) and all(finding.errors for finding in findings)
         return ImageOutcome(
             self._image.id,
-            result=result,
+            result={"images": len(findings), "problems": problems[:SHOWN]},
+            findings=[finding.model_dump(mode="json") for finding in findings],
             artifacts=self._thumbnails,
             error={"type": "input", "detail": errors[0].text} if bad else None,
         )

@@ -58,12 +58,10 @@ def _walk_findings(context: Context, job: Job) -> Iterator[Finding]:
     """What was found out about each image, in their order; of one that ended every try to look at it, that."""
     with context.sessions() as session:
         for image in manifests.walk_images(session, job):
-            found = image.result.get("findings")
-            if found is not None:
-                yield from map(Finding.model_validate, found)
-            elif image.error is not None and job.kind is JobKind.INGEST:
+            yield from map(Finding.model_validate, image.findings)
+            if not image.findings and image.error is not None:
                 problem = Problem(code="image_unreadable", severity="error", text=image.error["detail"])
-                yield Finding(name=image.name, problems=[problem], source=image.entry["entry"])
+                yield Finding(name=image.name, problems=[problem], source=image.entry)
 
 
 def _compare(findings: Sequence[Finding], job: Job, work: Work) -> tuple[Duplicates, list[Leak]]:

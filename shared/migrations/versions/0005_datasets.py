@@ -29,7 +29,7 @@ def downgrade() -> None:
     op.execute("DELETE FROM jobs WHERE kind IN ('ingest', 'preprocess')")
     _allow("blocks", "stage", STAGES)
     _allow("jobs", "kind", KINDS, name="jobkind")
-    for name in ("entry", "parts", "verified", "etag", "bucket"):
+    for name in ("findings", "entry", "parts", "verified", "etag", "bucket"):
         op.drop_column("job_images", name)
     op.drop_table("dataset_images")
     op.drop_index(op.f("ix_dataset_versions_workspace_id_cache_digest"), "dataset_versions")
@@ -184,6 +184,7 @@ def _widen_jobs() -> None:
     op.add_column("job_images", sa.Column("verified", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("job_images", sa.Column("parts", JSON, server_default=NONE, nullable=False))
     op.add_column("job_images", sa.Column("entry", JSON, server_default=NOTHING, nullable=False))
+    op.add_column("job_images", sa.Column("findings", JSON, server_default=NONE, nullable=False))
     _allow("jobs", "kind", f"{KINDS}, 'ingest', 'preprocess'", name="jobkind")
     _allow("blocks", "stage", f"{STAGES}, 'arrange', 'examine', 'transform', 'report'")
 
