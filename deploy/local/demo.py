@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {  # on top of the recipe: a minute on two cores
     "batch_size": 8,
     "epochs": 15,
 }
+INGESTED = "dataset_report.html"
 REPORTS = ("training/curves.png", "training/scores.csv")
 
 console = Console()
@@ -106,6 +107,10 @@ def train(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, Pat
     with watch.time("draw and upload images to learn from"), TemporaryDirectory(prefix="overtile-demo-") as folder:
         files = demo_images.draw(Path(folder), count=IMAGES, side=SIDE)
         images = client.datasets.upload(files, name="demo-training")
+    with watch.time("look into them: an ingest"):
+        ingest = client.jobs.submit(kind="ingest", dataset_version=images)
+        _wait(client, ingest)
+        client.jobs.download(ingest, out / LESSON, kinds=["report"])
     with watch.time("train a model on them (about a minute; a second run finds it)"):
         job = _order_lesson(client, images)
         ended = _wait(client, job)
@@ -114,7 +119,7 @@ def train(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, Pat
         client.jobs.download(job, out / LESSON, kinds=["report"])
     panels = sorted((out / LESSON / "training" / "panels").glob("*.png"))
     shown = [out / LESSON / name for name in REPORTS]
-    return [("curves", shown[0]), ("scores", shown[1]), ("panel", panels[-1])]
+    return [("dataset", out / LESSON / INGESTED), ("curves", shown[0]), ("scores", shown[1]), ("panel", panels[-1])]
 
 
 def _order_lesson(client: Client, images: DatasetVersion) -> Job:
