@@ -1,22 +1,41 @@
 """`client.datasets`: upload files, find datasets and their versions."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from uuid import UUID
 
-from overtile.errors import Conflict, NotFound, StoreError, UnexpectedAnswer
-from overtile.files import HashedFile, LocalFile, Paths, collect, read_hashed, read_unchanged
+from overtile.errors import Conflict, Invalid, NotFound
+from overtile.files import HashedFile, LocalFile, Paths, collect, read_hashed
 from overtile.pages import walk
 from overtile.parallel import in_parallel
 from overtile.progress import Meter, meter
-from overtile.shapes import Dataset, DatasetVersion, Page, Upload, Uploads
+from overtile.shapes import (
+    Dataset,
+    DatasetFile,
+    DatasetImage,
+    DatasetVersion,
+    Difference,
+    Page,
+    Source,
+    Sources,
+)
 from overtile.transport import Transport
-
-BATCH = 500  # files per request for presigned URLs: few enough that the last URL is used before it expires
+from overtile.uploads import Uploader
 
 
 class DatasetsPage(Page[Dataset]):
     """Datasets, newest first."""
+
+
+class VersionsPage(Page[DatasetVersion]):
+    """Versions, newest first."""
+
+
+class FilesPage(Page[DatasetFile]):
+    """Files, in their version's order."""
+
+
+class ImagesPage(Page[DatasetImage]):
+    """Images, in their version's order."""
 
 
 class Datasets:
@@ -25,12 +44,13 @@ class Datasets:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def upload(self, paths: Paths, *, name: str, progress: bool = True) -> DatasetVersion:
+    def upload(self, paths: Paths, *, name: str, parent: int | None = None, progress: bool = True) -> DatasetVersion:
         """Uploads files into the dataset called `name` (made if new) and seals them as a version.
 
         `paths` is a file, a folder, several of them, or a mapping of name to path. A folder's files keep their path
-        relative to it as their name; hidden ones are skipped. Files below a folder `masks` are masks, all others
-        images. Bytes the platform already holds are not sent; the same files again give the same version.
+        relative to it as their name; hidden ones are skipped. Bytes the platform already holds are not sent, so an
+        upload that broke off goes on where it was; the same files again give the same version. `parent` is the number
+        of the version this one goes on from, the newest by default.
 
         Raises LocalFileError naming a path that is missing, unreadable, ambiguous, or changed meanwhile.
         """
@@ -38,14 +58,29 @@ class Datasets:
         dataset = self.ensure(name)
         with meter("hashing", shown=progress, unit="bytes") as bar:
             hashed = _hash_all(files, bar)
-        with meter("uploading", shown=progress, unit="bytes") as bar:
-            self._send_all(dataset, hashed, bar)
+        self._send_all(dataset, hashed, progress=progress)
+        try:
+            return self._seal(dataset, hashed, parent)
+        except Invalid:  # of an upload that took days, the first files may have been taken for abandoned
+            self._send_all(dataset, hashed, progress=False)
+            return self._seal(dataset, hashed, parent)
+
+    def register(self, source: str, path: str = "", *, name: str, parent: int | None = None) -> DatasetVersion:
+        """Makes what lies below `path` of a source a version of the dataset called `name`, without copying it.
+
+        Sources are places in the lab's own buckets that an administrator has allowed; `sources` lists them.
+        """
+        dataset = self.ensure(name)
         return self._transport.post(
             f"/v1/datasets/{dataset.id}/versions",
             DatasetVersion,
-            body={"files": [file.entry() for file in hashed]},
-            repeatable=True,  # the same files are the same version
+            body={"source": {"name": source, "path": path}, "parent": parent},
+            repeatable=True,
         )
+
+    def sources(self) -> list[Source]:
+        """The places in the lab's own buckets that files may be registered in."""
+        return self._transport.get("/v1/sources", Sources).items
 
     def ensure(self, name: str) -> Dataset:
         """The dataset of that name, made if there is none."""
@@ -72,55 +107,50 @@ class Datasets:
 
     def version(self, dataset: Dataset | UUID | str, number: int) -> DatasetVersion:
         """A version by its number. Raises NotFound."""
-        id_ = dataset.id if isinstance(dataset, Dataset) else dataset
-        return self._transport.get(f"/v1/datasets/{id_}/versions/{number}", DatasetVersion)
+        return self._transport.get(f"{_path(dataset)}/versions/{number}", DatasetVersion)
 
-    def _send_all(self, dataset: Dataset, files: Sequence[HashedFile], bar: Meter) -> None:
-        unique = {file.sha256: file for file in files}  # equal bytes under two names travel once
-        bar.expect(sum(file.bytes for file in unique.values()))
+    def versions(self, dataset: Dataset | UUID | str) -> Iterator[DatasetVersion]:
+        """Every version of the dataset, the newest first."""
+        return walk(self._transport, f"{_path(dataset)}/versions", VersionsPage)
 
-        def send(pair: tuple[HashedFile, Upload]) -> None:
-            self._send(dataset, *pair, bar)
+    def files(self, version: DatasetVersion, *, role: str | None = None) -> Iterator[DatasetFile]:
+        """The files of a version; only the images, say, with `role="image"`."""
+        path = f"/v1/datasets/{version.dataset_id}/versions/{version.number}/files"
+        return walk(self._transport, path, FilesPage, query={"role": role})
 
-        left = iter(unique.values())
-        while batch := [*islice(left, BATCH)]:
-            for _ in in_parallel(send, zip(batch, self._ask(dataset, batch), strict=True)):
-                pass
+    def images(self, version: DatasetVersion, *, state: str | None = None) -> Iterator[DatasetImage]:
+        """The manifest of a version; only what ingest refused with `state="rejected"`."""
+        path = f"/v1/datasets/{version.dataset_id}/versions/{version.number}/images"
+        return walk(self._transport, path, ImagesPage, query={"state": state})
 
-    def _ask(self, dataset: Dataset, files: Sequence[HashedFile]) -> Sequence[Upload]:
-        answer = self._transport.post(
-            f"/v1/datasets/{dataset.id}/uploads",
-            Uploads,
-            body={"files": [file.entry() for file in files]},
-            repeatable=True,  # it only signs URLs
+    def difference(self, old: DatasetVersion, new: DatasetVersion) -> Difference:
+        """What became of the files of `old` in `new`, a version of the same dataset."""
+        path = f"/v1/datasets/{old.dataset_id}/versions/{old.number}/difference"
+        return self._transport.get(path, Difference, {"to": new.number})
+
+    def delete_version(self, version: DatasetVersion) -> None:
+        """Deletes a version. Raises Conflict while a job uses it."""
+        self._transport.remove(f"/v1/datasets/{version.dataset_id}/versions/{version.number}")
+
+    def delete(self, dataset: Dataset | UUID | str) -> None:
+        """Deletes a dataset with all its versions. Raises Conflict while a job uses one of them."""
+        self._transport.remove(_path(dataset))
+
+    def _send_all(self, dataset: Dataset, files: Sequence[HashedFile], *, progress: bool) -> None:
+        with meter("uploading", shown=progress, unit="bytes") as bar:
+            Uploader(self._transport, dataset, bar).send_all(files)
+
+    def _seal(self, dataset: Dataset, files: Sequence[HashedFile], parent: int | None) -> DatasetVersion:
+        return self._transport.post(
+            f"/v1/datasets/{dataset.id}/versions",
+            DatasetVersion,
+            body={"files": [file.entry() for file in files], "parent": parent},
+            repeatable=True,  # the same files are the same version
         )
-        if [upload.sha256 for upload in answer.files] != [file.sha256 for file in files]:
-            raise UnexpectedAnswer("the API answered for other files than it was asked about")
-        return answer.files
 
-    def _send(self, dataset: Dataset, file: HashedFile, upload: Upload, bar: Meter) -> None:
-        try:
-            self._put(file, upload, bar)
-        except StoreError as error:
-            if not error.expired:
-                raise
-            [fresh] = self._ask(dataset, [file])
-            self._put(file, fresh, bar)
 
-    def _put(self, file: HashedFile, upload: Upload, bar: Meter) -> None:
-        if upload.url is None:
-            bar.advance(file.bytes)
-            return
-
-        part = bar.part()
-
-        def body() -> Iterator[bytes]:
-            part.restart()
-            for chunk in read_unchanged(file):
-                yield chunk
-                part.advance(len(chunk))
-
-        self._transport.put(upload.url, body, size=file.bytes)
+def _path(dataset: Dataset | UUID | str) -> str:
+    return f"/v1/datasets/{dataset.id if isinstance(dataset, Dataset) else dataset}"
 
 
 def _hash_all(files: Sequence[LocalFile], bar: Meter) -> Sequence[HashedFile]:

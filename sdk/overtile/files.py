@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from overtile.errors import LocalFileError
@@ -12,6 +12,8 @@ AnyPath = str | os.PathLike[str]
 Paths = AnyPath | Iterable[AnyPath] | Mapping[str, AnyPath]
 
 CHUNK = 1 << 20  # bytes read at once
+LEAF = 16 * CHUNK  # bytes after which the state of a file's hash is kept, so that its parts can be checked one by one
+ZARR = {".zarray", ".zattrs", ".zgroup", ".zmetadata"}  # hidden files that an image consists of
 MOST_FILES = 10_000  # the API's limit for one version, known here so that nobody hashes for an hour to learn it
 
 
@@ -33,16 +35,25 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A file whose content was read once."""
+    """A file whose content was read once. `states`: of its hash, before every `LEAF` bytes."""
 
     name: str
     path: Path
     sha256: str
     bytes: int
+    states: "Sequence[hashlib._Hash]" = field(default=(), compare=False, repr=False)
 
     def entry(self) -> dict[str, str | int]:
         """The file as the API wants it described."""
         return {"name": self.name, "sha256": self.sha256, "bytes": self.bytes}
+
+    def state_at(self, place: int) -> "hashlib._Hash":
+        """The hash of all that comes before byte `place`, a multiple of `LEAF`, to go on with."""
+        return self.states[place // LEAF].copy() if place else hashlib.sha256()
+
+    def digest_at(self, end: int) -> str:
+        """The hash of all that comes before byte `end`: a multiple of `LEAF`, or the end of the file."""
+        return self.sha256 if end == self.bytes else self.state_at(end).hexdigest()
 
 
 def collect(paths: Paths) -> list[LocalFile]:
@@ -68,39 +79,44 @@ def collect(paths: Paths) -> list[LocalFile]:
 def read_hashed(file: LocalFile, advance: Callable[[float], None]) -> HashedFile:
     """Hashes the file chunk by chunk; `advance` hears of every chunk's bytes."""
     digest, size = hashlib.sha256(), 0
+    states = []
     try:
-        with file.path.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
+        with file.path.open("rb", buffering=0) as stream:
+            while chunk := stream.read(
+                CHUNK - size % CHUNK
+            ):  # ends of chunks are ends of leaves, also after a short one
+                if size % LEAF == 0:
+                    states.append(digest.copy())
                 digest.update(chunk)
                 size += len(chunk)
                 advance(len(chunk))
     except OSError as error:
         raise _unreadable(file.path, error) from error
-    return HashedFile(file.name, file.path, digest.hexdigest(), size)
+    return HashedFile(file.name, file.path, digest.hexdigest(), size, states if len(states) > 1 else ())
 
 
-def read_unchanged(file: HashedFile) -> Iterator[bytes]:
-    """The file's chunks. The last one is held back until the hash agrees.
+def read_unchanged(file: HashedFile, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The chunks of the file, or of its bytes from `start` to `end`. The last one is held back until the hash agrees.
 
     So a file that is changed while it is sent breaks the transfer off, and the store never keeps bytes under the
     hash of others. Raises LocalFileError then.
     """
-    digest, size, held = hashlib.sha256(), 0, b""
-    changed = LocalFileError(f"{file.path} changed while it was uploaded; upload it again once it is complete")
+    end = file.bytes if end is None else end
+    digest, left, held = file.state_at(start), end - start, b""
     try:
         with file.path.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
+            stream.seek(start)
+            while left and (chunk := stream.read(min(CHUNK, left))):
                 digest.update(chunk)
-                size += len(chunk)
-                if size > file.bytes:
-                    raise changed
+                left -= len(chunk)
                 if held:
                     yield held
                 held = chunk
+            grown = end == file.bytes and stream.read(1) != b""
     except OSError as error:
         raise _unreadable(file.path, error) from error
-    if digest.hexdigest() != file.sha256:
-        raise changed
+    if grown or left or digest.hexdigest() != file.digest_at(end):
+        raise LocalFileError(f"{file.path} changed while it was uploaded; upload it again once it is complete")
     if held:
         yield held
 
@@ -128,7 +144,7 @@ def _walk(folder: Path, root: Path, above: frozenset[Path]) -> Iterator[LocalFil
     except OSError as error:
         raise _unreadable(folder, error) from error
     for child in children:
-        if child.name.startswith("."):
+        if child.name.startswith(".") and child.name not in ZARR:
             continue
         if child.is_dir():
             yield from _walk(child, root, above | {here})

@@ -54,6 +54,8 @@ class Jobs:
         "skip", "predict"): whether a large image is looked at where it shows no tissue.
         kind "train": `model` names the model to register; takes `network`, `epochs`, `crop` (px), `learning_rate` and
         the further fields of /docs. A `recipe` (see `client.recipes`) fills all that are not given, `model` included.
+        kind "ingest": takes `layout`, `masks` and `splits`, each told from the files if left out.
+        kind "preprocess": takes `steps`, and `into`, the dataset that gets the new version.
 
         The same `idempotency_key` with the same order gives the same job; without one, each call is a job of its own.
         Raises Invalid for an order that makes no sense, Conflict if the key stands for another order.

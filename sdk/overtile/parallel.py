@@ -11,14 +11,14 @@ R = TypeVar("R")
 WORKERS = 8
 
 
-def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_parallel(work: Callable[[T], R], items: Iterable[T], *, workers: int = WORKERS) -> Iterator[R]:
     """Results in the order of the items. Items are taken only as threads come free; the first error ends it all."""
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="overtile")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="overtile")
     ahead: deque[Future[R]] = deque()
     try:
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) == 2 * WORKERS:
+            if len(ahead) == 2 * workers:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

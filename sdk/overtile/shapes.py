@@ -35,24 +35,130 @@ class Dataset(Shape):
     created_at: datetime
 
 
+class Detected(Shape):
+    """The layout that the names of a version's files suggest."""
+
+    layout: str
+    images: int
+    masked: int | None = None  # those with masks, where names tell
+    why: str = ""
+    alternatives: list[str] = Field(default_factory=list)
+
+
 class DatasetVersion(Shape):
     """An immutable list of files. The same files sent again give the same version."""
 
     id: UUID
     dataset_id: UUID
     number: int
-    digest: str  # sha256 over the sorted names and hashes
+    digest: str  # names it among the versions of its dataset
     images: int
     masks: int = 0
     created_at: datetime
+    state: str = "sealed"  # sealed, ingesting, ready or invalid
+    parent: int | None = None  # number of the version it goes on from
+    layout: str | None = None  # by which its files were read; None before ingest
+    detected: Detected | None = None
+    files: int = 0
+    accepted: int = 0  # images of its manifest
+    rejected: int = 0
+    job_id: UUID | None = None  # the job that ingested or made it
+    origin: dict[str, Any] = Field(default_factory=dict)
+    steps: list[Any] = Field(default_factory=list)
+    summary: dict[str, Any] = Field(default_factory=dict)
+
+
+class DatasetFile(Shape):
+    """A file of a version."""
+
+    name: str
+    role: str  # image, mask, part, other or derived
+    sha256: str | None = None  # unknown of a file that was registered in place, until ingest has read it
+    bytes: int
+
+
+class Problem(Shape):
+    """A finding about an image. An error keeps it out of the dataset, a warning does not."""
+
+    code: str
+    severity: str  # error or warning
+    text: str
+
+
+class DatasetImage(Shape):
+    """An image of a version's manifest."""
+
+    name: str
+    state: str  # accepted or rejected
+    file: str | None = None
+    parts: list[str] = Field(default_factory=list)
+    mask: str | None = None
+    mask_kind: str | None = None  # instances, binary or classes
+    classes: list[Any] = Field(default_factory=list)
+    height: int | None = None  # px
+    width: int | None = None  # px
+    channels: list[Any] = Field(default_factory=list)
+    dtype: str | None = None
+    mpp: float | None = None  # µm per pixel
+    split: str | None = None
+    group: str | None = None
+    problems: list[Problem] = Field(default_factory=list)
+    statistics: dict[str, Any] = Field(default_factory=dict)
+    source: dict[str, Any] = Field(default_factory=dict)
+
+
+class Difference(Shape):
+    """What became of the files of one version in another. Counts of all, names of the first 1,000 of each kind."""
+
+    counts: dict[str, int]  # added, removed, changed, same
+    added: list[str] = Field(default_factory=list)
+    removed: list[str] = Field(default_factory=list)
+    changed: list[str] = Field(default_factory=list)
+
+
+class Source(Shape):
+    """A place in a bucket of the lab's own whose files may be registered where they lie."""
+
+    name: str
+    bucket: str
+    prefix: str
+
+
+class Sources(Shape):
+    """By name."""
+
+    items: list[Source]
+
+
+class FilePart(Shape):
+    """Where to PUT one part of a file, numbered from 1."""
+
+    number: int
+    url: str
+
+
+class Multipart(Shape):
+    """A file that goes in parts: those that the store lacks, or the first of them."""
+
+    part_bytes: int
+    parts: list[FilePart]
+    held: int  # parts that the store has
 
 
 class Upload(Shape):
-    """Where to PUT one file; `url` is None when the store already holds these bytes."""
+    """Where to PUT one file, whole or in parts; neither when the store already holds these bytes."""
 
     name: str
     sha256: str
-    url: str | None
+    url: str | None = None
+    multipart: Multipart | None = None
+
+
+class Stored(Shape):
+    """A file that the store holds."""
+
+    sha256: str
+    bytes: int
 
 
 class Uploads(Shape):
@@ -123,12 +229,22 @@ class Job(Shape):
         return self.state in FINISHED
 
 
+class JobResult(Shape):
+    """The dataset version that an ingest or a preprocess ended with."""
+
+    id: UUID
+    dataset_id: UUID
+    number: int
+    state: str  # ready or invalid, as a rule
+
+
 class JobDetail(Job):
     """A job with its progress and its timings."""
 
     progress: JobProgress = Field(default_factory=JobProgress)
     stages: list[Stage] = Field(default_factory=list)
     summary: Summary | None = None  # of a segment job that has ended
+    result: JobResult | None = None  # of an ingest or a preprocess that has ended
     note: dict[str, Any] = Field(default_factory=dict)  # latest remark of a running block, such as a training's epoch
 
 

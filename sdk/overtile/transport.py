@@ -65,6 +65,10 @@ class Transport:
         """DELETE from the API, which answers what is left. Repeated after a failure."""
         return self._call("DELETE", path, shape, {}, repeatable=True)
 
+    def remove(self, path: str) -> None:
+        """DELETE from the API, which answers nothing. Not repeated if it may have arrived."""
+        self._request("DELETE", path, {}, repeatable=False)
+
     def put(self, url: str, body: Callable[[], Iterator[bytes]], *, size: int) -> None:
         """PUT `size` bytes to a presigned URL; `body` is called anew for each attempt."""
 
@@ -93,15 +97,18 @@ class Transport:
     def _call(
         self, method: str, path: str, shape: type[ShapeT], options: dict[str, Any], *, repeatable: bool
     ) -> ShapeT:
+        return _parse(self._request(method, path, options, repeatable=repeatable), shape)
+
+    def _request(self, method: str, path: str, options: dict[str, Any], *, repeatable: bool) -> httpx.Response:
         headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._key}", "Accept": "application/json"}
         url = self.url + path
 
-        def attempt() -> ShapeT:
+        def attempt() -> httpx.Response:
             with _reaching(url):
                 response = self._http.request(method, url, headers=headers, **options)
             if not response.is_success:
                 raise _api_error(response)
-            return _parse(response, shape)
+            return response
 
         return self.backoff.run(attempt, repeatable=repeatable)
 

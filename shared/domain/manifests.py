@@ -115,7 +115,7 @@ def _ingested(session: Session, job: Job, manifest: NewManifest) -> DatasetVersi
     datasets.add_derived(session, version, manifest.files)
     _mark_read(session, version, manifest.read)
     version.state, version.layout, version.summary = manifest.state, manifest.layout, manifest.summary
-    version.origin = {"ingest": job.spec["parameters"]}
+    version.origin = {**version.origin, "ingest": job.spec["parameters"]}
     return version
 
 

@@ -126,6 +126,31 @@ def test_bundles_of_killed_workers_are_done_again_and_give_the_same_bytes(
     assert {stage.stage for stage in client.jobs.get(job).stages} == {"bundle", "close"}
 
 
+def test_an_ingest_of_killed_workers_gives_the_manifest_of_a_calm_one(
+    fragile: Platform, client: Client, engine: Engine, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(1)
+    for kind, most in (("images", 256), ("masks", 40)):
+        (tmp_path / kind).mkdir()
+        for number in range(CROPS):
+            pixels = draw.integers(0, most, (200, 180), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.png")
+    manifests = []
+    for name in ("calm", "disturbed"):
+        client.datasets.upload(tmp_path, name=name, progress=False)
+        job = client.jobs.submit(kind="ingest", dataset=name, masks="instances")
+        for _ in range(3 if name == "disturbed" else 0):
+            wait_for_a_held_block(engine, job)
+            for worker in WORKERS:
+                fragile.process(worker).kill()
+            assert client.jobs.get(job.id).state == "running", "the job ended before all kills: make it larger"
+            fragile.revive()
+        client.jobs.wait(job, progress=False, timeout=180)
+        manifests.append(next(a.sha256 for a in client.jobs.artifacts(job) if a.name == "dataset_manifest.json"))
+        assert_store_holds(fragile, engine, job)
+    assert manifests[0] == manifests[1]
+
+
 def test_a_broker_that_is_restarted_empty_stops_no_job(
     fragile: Platform, client: Client, engine: Engine, model: str, version: DatasetVersion, undisturbed: dict[str, str]
 ) -> None:

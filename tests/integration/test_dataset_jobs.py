@@ -197,6 +197,19 @@ def test_a_ready_version_read_in_another_way_is_a_new_version(
     assert list(manifest_of(session, ready)) == ["small-a.png", "small-b.png"], "a manifest never changes"
 
 
+def test_a_ready_version_read_in_another_way_twice_is_one_new_version(
+    session: Session, dispatcher: Dispatcher, ready: DatasetVersion
+) -> None:
+    first = order_ingest(session, dispatcher, ready, masks="binary")
+    with pytest.raises(Conflict, match="is being ingested"):
+        order_ingest(session, dispatcher, ready, masks="binary")
+    assert state_of(session, ready) is VersionState.READY
+    run_ingest(session, dispatcher, first, ["small-a.png"])
+    again = order_ingest(session, dispatcher, ready, masks="binary")
+    assert again.spec["dataset_version"] == first.spec["dataset_version"]
+    assert must_claim(session, again).block.stage is Stage.CLOSE
+
+
 def test_a_segment_job_takes_what_the_manifest_accepted(
     session: Session, dispatcher: Dispatcher, workspace: Workspace, version: DatasetVersion
 ) -> None:

@@ -21,13 +21,12 @@ def specify(session: Session, workspace_id: UUID, order: IngestIn, version: Data
 
     A manifest never changes: a version that is ready, read in another way, is a new version of the same files.
     """
-    session.refresh(version, with_for_update=True)  # one order at a time
     parameters = order.model_dump(mode="json", include={"layout", "masks", "splits"})
-    if version.state is VersionState.INGESTING:
-        raise Conflict(f"dataset version {version.id} is being ingested by job {version.job_id}; wait for it")
+    _wait_for_others(session, version)
+    if version.state is VersionState.READY and not _says_the_same(version, parameters):
+        version = _copy(session, workspace_id, version, parameters)
+        _wait_for_others(session, version)  # it may have been copied before
     known = version.state is VersionState.READY
-    if known and not _says_the_same(version, parameters):
-        version, known = _copy(session, workspace_id, version, parameters), False
     return {"dataset_version": versions.describe(version), "parameters": parameters, "known": known}
 
 
@@ -39,6 +38,13 @@ def begin(session: Session, job: Job, version: DatasetVersion) -> None:
     version = datasets.find_version(session, job.workspace_id, versions.find_id(job))
     version.state, version.job_id = VersionState.INGESTING, job.id
     stages.add_block(session, job, None, Stage.ARRANGE)
+
+
+def _wait_for_others(session: Session, version: DatasetVersion) -> None:
+    """One order at a time, until it is stored. Raises Conflict while a job ingests the version."""
+    session.refresh(version, with_for_update=True)
+    if version.state is VersionState.INGESTING:
+        raise Conflict(f"dataset version {version.id} is being ingested by job {version.job_id}; wait for it")
 
 
 def _says_the_same(version: DatasetVersion, parameters: Json) -> bool:
