@@ -7,6 +7,7 @@ from deploy.local.packages import script_of
 from deploy.local.process import Process
 
 BUCKET = "overtile"
+SPARING = {"GOMEMLIMIT": "128MiB", "GOGC": "50"}  # what parts of uploads took is given back before it piles up
 
 
 def server(home: Home) -> Server:
@@ -34,7 +35,7 @@ def server(home: Home) -> Server:
         argv,
         log=home.log("s3"),
         # the inner quotes: rclone reads the variable as a line of CSV, and the pair is one field of it
-        env={"RCLONE_AUTH_KEY": f'"{home.secrets.s3_key},{home.secrets.s3_secret}"'},
+        env={"RCLONE_AUTH_KEY": f'"{home.secrets.s3_key},{home.secrets.s3_secret}"', **SPARING},
         healthy=lambda: _find_bucket(variables),
         keep_open=[home.lock],
     )
