@@ -166,8 +166,8 @@ class JobImageOut(BaseModel):
     name: str
     state: str = Field(description="pending, done, failed or cancelled")
     facts: dict[str, Any] = Field(
-        description="height, width, mpp, tiles, redundancy and so on, once planned; where the model resizes, of the resized "
-        "image, and `own` holds height and width of the image itself"
+        description="height, width, mpp, tiles, redundancy and so on, once planned; where the model resizes, of "
+        "the resized image, and `own` holds height and width of the image itself"
     )
     result: dict[str, Any] = Field(description="what was found, once done: foreground_fraction, seams; or problems")
     error: CauseOut | None
