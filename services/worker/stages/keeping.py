@@ -24,6 +24,7 @@ from shared.storage import image_key, object_key
 from shared.tables import JobImage
 from shared.tables.datasets import FileRole
 
+WAITING = 16_000_000  # bytes that are made before they are written
 SHOWN = 20  # problems of an image that its job shows; the report has all
 
 
@@ -33,6 +34,7 @@ class Keeper:
     def __init__(self, context: Context, image: JobImage, *, derived: bool = True) -> None:
         self._context, self._image, self._derived = context, image, derived
         self._thumbnails: list[NewArtifact] = []
+        self._waiting: dict[str, bytes] = {}  # by hash: to be written together
 
     def keep_image(self, finding: Finding, body: bytes) -> None:
         """Store the image's file."""
@@ -65,6 +67,7 @@ class Keeper:
 
     def end(self, findings: Sequence[Finding]) -> ImageOutcome:
         """The image's outcome: an error if nothing that was made of it can be used."""
+        self._store()
         problems = [problem.model_dump() for finding in findings for problem in finding.problems]
         errors = [problem for finding in findings for problem in finding.errors]
         bad = bool(errors) and all(finding.errors for finding in findings)
@@ -87,11 +90,22 @@ class Keeper:
     def _keep(self, finding: Finding, name: str, body: bytes, role: FileRole) -> str:
         sha256 = hashlib.sha256(body).hexdigest()
         name, role = (f"derived/{name}", FileRole.DERIVED) if self._derived else (name, role)
-        with self._context.sessions() as session:  # announced before it is written, or it might be collected
-            objects.announce(session, self._image.workspace_id, [Content(sha256, len(body))])
-        self._context.storage.put(object_key(self._image.workspace_id, sha256), body)
         finding.made.append(MadeFile(name=name, sha256=sha256, bytes=len(body), role=role))
+        self._waiting[sha256] = body
+        if sum(map(len, self._waiting.values())) > WAITING:
+            self._store()
         return name
+
+    def _store(self) -> None:
+        """Write what waits. It is announced before, or it might be collected."""
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        with self._context.sessions() as session:
+            contents = [Content(sha256, len(body)) for sha256, body in waiting.items()]
+            objects.announce(session, self._image.workspace_id, contents)
+        for sha256, body in waiting.items():
+            self._context.storage.put(object_key(self._image.workspace_id, sha256), body)
 
     def _place(self, file: str) -> str:
         return image_key(self._image.job_id, self._image.id, file)
