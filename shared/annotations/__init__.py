@@ -1,20 +1,23 @@
 """Masks and annotation files of every kind, as label arrays."""
 
 from shared.annotations.annotation import Annotation, FoundKind
-from shared.annotations.checking import check_annotation
+from shared.annotations.checking import check_annotation, check_shapes
 from shared.annotations.kinds import agree, find_kind
 from shared.annotations.planes import count_pages, read_plane
-from shared.annotations.polygons import Shapes, read_text
-from shared.annotations.reading import read_annotation, read_shapes
+from shared.annotations.polygons import read_text
+from shared.annotations.reading import LARGEST, read_annotation, read_shapes
+from shared.annotations.shapes import Shapes
 from shared.annotations.values import number_objects, read_values
 from shared.annotations.writing import suffix_of, write_classes, write_image, write_labels
 
 __all__ = [
+    "LARGEST",
     "Annotation",
     "FoundKind",
     "Shapes",
     "agree",
     "check_annotation",
+    "check_shapes",
     "count_pages",
     "find_kind",
     "number_objects",

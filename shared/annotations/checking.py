@@ -1,10 +1,14 @@
 """What is wrong with a mask, or looks as if it were."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from shared.annotations.annotation import Annotation
 from shared.annotations.pieces import count_blobs, find_pieces, middle
+from shared.annotations.shapes import Shapes
 from shared.annotations.values import Labels
 from shared.imaging.tiling import Pixels
 from shared.schemas.manifests import Problem
@@ -48,6 +52,25 @@ def check_annotation(annotation: Annotation, *, height: int, width: int) -> list
     return problems
 
 
+def check_shapes(shapes: Shapes, *, height: int, width: int) -> list[Problem]:
+    """Findings about outlines on an image of height × width px that are not drawn whole, none if all is well."""
+    source, inside = shapes.source, shapes.lie_in(height, width)
+    outside = inside.size - int(inside.sum())
+    if not inside.size:
+        return [_warning("mask_empty", f"{source}: nothing is marked; leave it if the image shows nothing")]
+    if outside == inside.size:
+        text = (
+            f"{source}: its {outside} objects all lie outside the image of {width} × {height} px, so that their "
+            "coordinates do not fit it; export them in px of the image's full resolution"
+        )
+        return [_error("mask_size", text)]
+    problems = _check_tiny(shapes.areas[inside], source)
+    if outside:
+        text = f"{source}: {outside} of {inside.size} objects lie outside the image; check that they were drawn on it"
+        problems.append(_warning("objects_outside", text))
+    return problems
+
+
 def _check_classes(annotation: Annotation) -> list[Problem]:
     if annotation.classes is None or not annotation.class_names:
         return []
@@ -79,11 +102,7 @@ def _check_labels(labels: Labels, source: str) -> list[Problem]:
     part = middle(labels)
     sizes = np.bincount(part.ravel())[1:]
     sizes = sizes[sizes > 0]
-    tiny = int((sizes < TINY).sum())
-    problems = []
-    if sizes.size and tiny > MOSTLY * sizes.size:
-        text = f"{source}: {tiny} of {sizes.size} objects have less than {TINY} px; check that the numbers are objects'"
-        problems.append(_warning("objects_tiny", text))
+    problems = _check_tiny(sizes, source)
     split = _count_split(part.astype(np.int32, copy=False))
     if split:
         text = (
@@ -92,6 +111,15 @@ def _check_labels(labels: Labels, source: str) -> list[Problem]:
         )
         problems.append(_warning("objects_split", text))
     return problems
+
+
+def _check_tiny(sizes: NDArray[Any], source: str) -> list[Problem]:
+    """`sizes` (n,) of objects, px²."""
+    tiny = int((sizes < TINY).sum())
+    if not sizes.size or tiny <= MOSTLY * sizes.size:
+        return []
+    text = f"{source}: {tiny} of {sizes.size} objects have less than {TINY} px; check that the numbers are objects'"
+    return [_warning("objects_tiny", text)]
 
 
 def _count_split(labels: Labels) -> int:

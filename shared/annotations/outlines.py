@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.annotations.merging import Canvas
-from shared.annotations.run_lengths import Mask, decode_runs
+from shared.annotations.run_lengths import Mask
 from shared.imaging.tiling import Box
 
 Ring = NDArray[np.float64]  # (corners, 2), x and y in px; the last corner is joined to the first
@@ -46,6 +46,10 @@ class Shape(Protocol):
         """Which pixels (box.height, box.width) of a box belong to it."""
         ...
 
+    def scale(self, down: float, across: float) -> "Shape":
+        """About the same in an image whose height and width are so many times as large."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Outline:
@@ -74,10 +78,15 @@ class Outline:
             covered |= _fill(polygon, box)
         return covered
 
+    def scale(self, down: float, across: float) -> "Outline":
+        """The same corners, where they lie then."""
+        factors = np.array([across, down])
+        return Outline(tuple(tuple(ring * factors for ring in rings) for rings in self.polygons), self.category)
+
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """An object given by its pixels, as runs over the whole image; they are unpacked when it is drawn."""
+    """An object given by its pixels, as runs over the whole image; of these only what is drawn is unpacked."""
 
     runs: tuple[int, ...]
     height: int
@@ -86,13 +95,21 @@ class Stamp:
 
     @cached_property
     def box(self) -> Box | None:
-        """The columns that it touches, from top to bottom."""
-        ends = np.cumsum(self.runs)
+        """The columns that it touches; the rows, too, if none of its runs goes on in the next column."""
         on = np.flatnonzero(np.asarray(self.runs)[1::2])
         if not on.size:
             return None
-        first, last = int(ends[2 * on[0]]), int(ends[2 * on[-1] + 1])
-        return Box(0, first // self.height, self.height, -(-last // self.height))
+        starts, ends = self._ends[2 * on], self._ends[2 * on + 1]
+        left, right = starts // self.height, (ends - 1) // self.height
+        top, bottom = (starts % self.height).min(), ((ends - 1) % self.height).max() + 1
+        if (left < right).any():
+            top, bottom = 0, self.height
+        return Box(int(top), int(left[0]), int(bottom), int(right[-1]) + 1)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Where each run ends, px from the first, column by column."""
+        return np.cumsum(np.asarray(self.runs, np.int64))
 
     @cached_property
     def area(self) -> float:
@@ -101,7 +118,17 @@ class Stamp:
 
     def cover(self, box: Box) -> Mask:
         """Of a box inside the image."""
-        return decode_runs(self.runs, self.height, self.width)[box.slices()]
+        first, last = box.left * self.height, box.right * self.height
+        ends = np.clip(self._ends, first, last)
+        lengths = ends - np.append(first, ends[:-1])
+        columns = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(box.width, self.height)
+        return columns[:, box.top : box.bottom].T
+
+    def scale(self, down: float, across: float) -> Outline:
+        """The rectangle around it."""
+        box = self.box
+        corners = [[0, 0]] * 3 if box is None else _corners(box)
+        return Outline(((np.array(corners) * np.array([across, down]),),), self.category)
 
 
 def rasterise(shapes: Sequence[Shape], box: Box, places: Iterable[int] | None = None) -> tuple[NDArray[np.int32], int]:
@@ -136,6 +163,10 @@ def to_ring(points: Any) -> Ring:
     if not (np.abs(ring) <= FURTHEST).all():
         raise ValueError("a corner lies beyond all images")
     return ring
+
+
+def _corners(box: Box) -> list[list[int]]:
+    return [[box.left, box.top], [box.right, box.top], [box.right, box.bottom], [box.left, box.bottom]]
 
 
 def _overlap(one: Box | None, other: Box) -> Box | None:

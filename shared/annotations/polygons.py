@@ -2,64 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.annotations.annotation import Annotation
-from shared.annotations.outlines import Outline, Shape, Stamp, rasterise, to_ring
+from shared.annotations.outlines import Outline, Shape, Stamp, to_ring
 from shared.annotations.run_lengths import uncompress_runs
+from shared.annotations.shapes import Shapes
 from shared.errors import Rejected
-from shared.imaging.tiling import Box, Pixels
 from shared.layouts.documents import walk
 
 LARGEST_JSON = 512 * 2**20  # bytes
 MOST_RUNS = 50_000_000  # of one object
 REGIONS = ("annotation", "tile", "tma_core", "root")  # QuPath's kinds of objects that may surround the cells
 MOST_CLASSES = 255
-
-
-@dataclass(frozen=True, eq=False)
-class Shapes:
-    """The objects that an annotation file draws on one image."""
-
-    source: str  # name of the file
-    shapes: Sequence[Shape]
-    class_names: Mapping[int, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def draw(self, box: Box) -> Annotation:
-        """The annotation of a part of the image, or of the whole.
-
-        Labels are the same wherever the box lies: the object's place in the file, counted from 1.
-        """
-        top, left, bottom, right = self._boxes.T
-        near = (top < box.bottom) & (bottom > box.top) & (left < box.right) & (right > box.left)
-        try:
-            labels, contested = rasterise(self.shapes, box, np.flatnonzero(near).tolist())
-        except ValueError as error:
-            raise Rejected(f"{self.source}: an object cannot be drawn ({error}); export it again") from error
-        notes = (f"pixels of more than one object, which the smaller one has: {contested}",) if contested else ()
-        classes = None
-        if self.class_names:
-            classes = self._categories[labels]
-        return Annotation("instances", self.source, labels, classes, self.class_names, (*self.notes, *notes))
-
-    @cached_property
-    def _boxes(self) -> NDArray[np.int64]:
-        """(n, 4): top, left, bottom, right of each object, px; zeros for one without pixels."""
-        boxes = (shape.box for shape in self.shapes)
-        corners = [(box.top, box.left, box.bottom, box.right) if box else (0, 0, 0, 0) for box in boxes]
-        return np.asarray(corners, np.int64).reshape(-1, 4)
-
-    @cached_property
-    def _categories(self) -> Pixels:
-        """Class by label: of background first."""
-        return np.asarray([0, *(shape.category for shape in self.shapes)], np.uint8)
 
 
 def read_text(path: Path, name: str) -> bytes:

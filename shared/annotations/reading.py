@@ -7,7 +7,8 @@ from pathlib import Path
 from shared.annotations.annotation import Annotation
 from shared.annotations.kinds import interpret, to_classes
 from shared.annotations.merging import merge, read_pannuke
-from shared.annotations.polygons import Shapes, read_coco, read_geojson
+from shared.annotations.polygons import read_coco, read_geojson
+from shared.annotations.shapes import Shapes
 from shared.annotations.values import read_values
 from shared.errors import Rejected
 from shared.imaging.tiling import Box
@@ -34,7 +35,7 @@ def read_annotation(
     if height * width > LARGEST:
         raise Rejected(
             f"{entry.masks[0]}: a mask of {width} × {height} px is more than is held at once ({LARGEST:,} px); cut the "
-            "slide into smaller images"
+            "slide into smaller images, or outline its objects in a GeoJSON, which is drawn tile by tile"
         )
     shapes = read_shapes(entry, paths, height=height, width=width, classes=classes)
     if shapes is not None:

@@ -1,25 +1,10 @@
 """COCO's masks by run lengths: how many pixels are off, on, off, … column by column."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 _FIRST, _BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10  # of a character: the lowest code, bits of a number, flags
-
-
-def decode_runs(counts: Sequence[int], height: int, width: int) -> Mask:
-    """The mask (H, W) of runs, the first of which is off.
-
-    Raises:
-        ValueError: the runs do not make up height × width px.
-    """
-    lengths = np.asarray(counts, dtype=np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != height * width:
-        raise ValueError(f"its runs are {int(lengths.sum())} px long, but its size is {width} × {height} px")
-    values = np.arange(lengths.size) % 2 == 1
-    return np.repeat(values, lengths).reshape(width, height).T
 
 
 def uncompress_runs(text: str) -> list[int]:

@@ -10,6 +10,7 @@ from shared.imaging.tiling import Pixels
 
 Labels = NDArray[np.integer]  # (H, W), 0 = background; none below 0
 Counts = NDArray[np.int64]
+Areas = NDArray[np.float64]
 
 BINS = 32  # of sizes: bin i counts objects of 2^i … 2^(i+1) − 1 px
 BAND = 2**22  # px worked on at once
@@ -27,7 +28,10 @@ class ClassStatistics(BaseModel):
 
 
 class LabelStatistics(BaseModel):
-    """The facts about an image's labels, as JSON. What concerns objects is None where they are not told apart."""
+    """The facts about an image's labels, as JSON. What concerns objects is None where they are not told apart.
+
+    Of outlines on a slide, sizes are areas, and `touching` and `cut` are None.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,6 +72,35 @@ def examine_labels(labels: Labels | None, classes: Pixels | None) -> LabelStatis
         touching=_count_touching(numbered, counts.size),
         cut=_count_cut(numbered),
         classes={} if classes is None else _count_classes(classes, majority),
+    )
+
+
+def describe_objects(areas: Areas, categories: Pixels | None, *, pixels: int) -> LabelStatistics:
+    """Statistics of objects that are outlines on an image of so many `pixels`, by their areas (n,) in px².
+
+    `categories` (n,): class of each object, 0 for none. What several objects cover counts for each of them. Which
+    objects touch another or the border is not found out.
+    """
+    bins = np.log2(np.maximum(areas, 1)).astype(np.intp).clip(None, BINS - 1)
+    quantiles = np.percentile(areas, [50, 5, 95]).tolist() if areas.size else [None] * 3
+    covered = np.bincount(categories, weights=areas, minlength=1) if categories is not None else np.zeros(1)
+    counts = np.bincount(categories, minlength=1) if categories is not None else np.zeros(1, np.int64)
+    return LabelStatistics(
+        foreground=min(float(areas.sum()) / pixels, 1.0),
+        objects=areas.size,
+        sizes=np.bincount(bins, minlength=BINS).tolist(),
+        **dict(zip(("median", "p5", "p95"), quantiles, strict=True)),
+        touching=None,
+        cut=None,
+        classes={
+            number: ClassStatistics(
+                pixels=round(covered[number]),
+                fraction=min(float(covered[number]) / pixels, 1.0),
+                objects=int(counts[number]),
+            )
+            for number in np.flatnonzero(counts).tolist()
+            if number > 0
+        },
     )
 
 

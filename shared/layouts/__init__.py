@@ -2,6 +2,17 @@
 
 from shared.layouts.arranging import arrange
 from shared.layouts.detection import detect
-from shared.layouts.entries import Arrangement, Contents, Detection, Entry, Layout, MaskKind, Split
+from shared.layouts.entries import OUTLINES, Arrangement, Contents, Detection, Entry, Layout, MaskKind, Split
 
-__all__ = ["Arrangement", "Contents", "Detection", "Entry", "Layout", "MaskKind", "Split", "arrange", "detect"]
+__all__ = [
+    "OUTLINES",
+    "Arrangement",
+    "Contents",
+    "Detection",
+    "Entry",
+    "Layout",
+    "MaskKind",
+    "Split",
+    "arrange",
+    "detect",
+]

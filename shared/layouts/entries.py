@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol, Self
 
 MaskKind = Literal["auto", "instances", "binary", "classes", "merge", "pannuke", "coco", "geojson"]
+OUTLINES = frozenset({"coco", "geojson"})  # kinds of masks whose files list objects one by one
 Split = Literal["train", "validation", "test"]
 
 

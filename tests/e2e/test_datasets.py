@@ -1,7 +1,9 @@
 """From a lab's folder to a dataset version that is ready, and through steps to the next, on the whole platform."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,92 @@ def test_steps_make_a_new_version_that_can_be_learnt_from_and_its_model_serves_r
     Image.fromarray(draw_field(50)[0]).save(raw)
     client.datasets.upload(raw, name="raw", progress=False)
     assert run(client, "segment", dataset="raw", model="of-steps").state == "succeeded"
+
+
+TILE = 1024  # px, of the slide's file
+CELLS = {(3500, 4300): "Tumor", (3560, 4300): "Tumor", (9400, 17_500): "Stroma"}  # top and left, px → class
+CELL = 40  # px, side
+
+
+def draw_slide(path: Path) -> None:
+    """A slide of 294 MPx, on which squares are cells."""
+    height, width = 14 * TILE, 20 * TILE
+
+    def draw() -> Iterator[np.ndarray]:
+        for row, column in np.ndindex(14, 20):
+            tile = np.full((TILE, TILE, 3), 235, np.uint8)
+            for top, left in CELLS:
+                inside = (top // TILE, left // TILE) == (row, column)
+                tile[top % TILE :, left % TILE :][: CELL * inside, :CELL] = (120, 60, 150)
+            yield tile
+
+    tifffile.imwrite(
+        path,
+        draw(),
+        shape=(height, width, 3),
+        dtype=np.uint8,
+        tile=(TILE, TILE),
+        compression="zlib",
+        photometric="rgb",
+    )
+
+
+def outline(top: int, left: int) -> list[list[int]]:
+    return [[left, top], [left + CELL, top], [left + CELL, top + CELL], [left, top + CELL]]
+
+
+def write_geojson(folder: Path) -> None:
+    """As QuPath exports cells."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [outline(*place)]},
+            "properties": {"objectType": "cell", "classification": {"name": called}},
+        }
+        for place, called in CELLS.items()
+    ]
+    (folder / "slide.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def write_coco(folder: Path) -> None:
+    numbers = {"Stroma": 1, "Tumor": 2}
+    document = {
+        "images": [{"id": 9, "file_name": "slide.tif", "height": 14 * TILE, "width": 20 * TILE}],
+        "categories": [{"id": number, "name": called} for called, number in numbers.items()],
+        "annotations": [
+            {"id": n, "image_id": 9, "category_id": numbers[called], "segmentation": [[*chain(*outline(*place))]]}
+            for n, (place, called) in enumerate(CELLS.items())
+        ],
+    }
+    (folder / "annotations.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(("kind", "write"), [("geojson", write_geojson), ("coco", write_coco)])
+def test_a_slide_with_outlines_becomes_tiles_with_labels_and_classes(
+    client: Client, tmp_path: Path, kind: str, write: Callable[[Path], None]
+) -> None:
+    draw_slide(tmp_path / "slide.tif")
+    write(tmp_path)
+    name = f"slide-with-{kind}"
+    version = client.datasets.upload(tmp_path, name=name, progress=False)
+    assert run(client, "ingest", dataset=name).state == "succeeded"
+    [slide] = client.datasets.images(version)
+    assert (slide.mask_kind, slide.classes) == (kind, ["background", "Stroma", "Tumor"])
+    assert slide.statistics["labels"]["objects"] == len(CELLS)
+    steps = [{"step": "tile", "size": 256, "least_foreground": 0.001}]
+    made = run(client, "preprocess", dataset=name, steps=steps, into=f"{name}-tiles")
+    assert made.state == "succeeded"
+    assert made.result is not None
+    result = client.datasets.version(made.result.dataset_id, made.result.number)
+    tiles = {image.name: image for image in client.datasets.images(result)}
+    assert set(tiles) == {"slide_r13_c16", "slide_r14_c16", "slide_r36_c68"}
+    assert {tile.mask_kind for tile in tiles.values()} == {"instances"}
+    marked: Counter[str] = Counter()
+    for tile in tiles.values():
+        marked.update({number: found["pixels"] for number, found in tile.statistics["labels"]["classes"].items()})
+    assert marked == {"1": CELL**2, "2": 2 * CELL**2}, "Stroma, Tumor"
+    names = {file.name for file in client.datasets.files(result)}
+    assert {"masks/slide_r36_c68.tif", "types/slide_r36_c68.tif"} <= names
 
 
 def test_a_stack_with_labels_becomes_an_image_a_page(client: Client, tmp_path: Path) -> None:

@@ -74,13 +74,13 @@ class TestTiles:
         labels[:32, :16] = 1
         view = View.of(np.zeros((64, 64, 3), np.uint8))
         chosen = Tiles(32, least_foreground=0.5).choose(view, Truth(labels))
-        assert [name for name, _ in chosen] == ["_r0_c0"]
+        assert [name for name, _, _ in chosen] == ["_r0_c0"]
 
     def test_tiles_of_bare_glass_are_left_out(self) -> None:
         noise = np.random.default_rng(0).integers(-2, 3, (800, 900, 3))
         pixels = (np.array([243, 242, 245]) + noise).astype(np.uint8)
         pixels[700:730, 840:870] = (120, 60, 140)
-        chosen = [box for _, box in Tiles(100, only_tissue=True).choose(View.of(pixels), Truth())]
+        chosen = [box for _, box, _ in Tiles(100, only_tissue=True).choose(View.of(pixels), Truth())]
         assert Box(700, 800, 800, 900) in chosen
         assert len(chosen) <= 4
 

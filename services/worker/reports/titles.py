@@ -10,6 +10,7 @@ TITLES = {
     "mask_size": "Masks of another size than their image",
     "mask_unreadable": "Masks that cannot be read",
     "class_unknown": "Classes without a name",
+    "objects_outside": "Outlines beside the image",
     "objects_split": "Objects in several pieces",
     "objects_tiny": "Objects of a few pixels",
     "polarity_suspected": "Masks that may be inverted",

@@ -195,6 +195,7 @@ def _describe(image: DatasetImage, files: Mapping[str, DatasetFile]) -> Json:
         "mask": image.mask,
         "mask_kind": image.mask_kind,
         "types": image.types,
+        "reference": image.source.get("reference"),
         "classes": image.classes,
         "group": image.group,
         "mpp": image.mpp,

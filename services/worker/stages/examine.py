@@ -5,20 +5,21 @@ from contextlib import contextmanager
 
 from services.worker.context import Context
 from services.worker.stages.each_image import end_each
-from services.worker.stages.findings import Finding
+from services.worker.stages.findings import Finding, list_classes
 from services.worker.stages.keeping import Keeper
+from services.worker.stages.outlined import examine_outlines, is_outlined, sketch
 from services.worker.stages.version_files import VersionFiles
 from shared.annotations import Annotation, check_annotation, read_annotation, read_plane, write_image
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Rejected
 from shared.examination.images import examine_image, find_image_problems
 from shared.execution import Work
+from shared.imaging.steps.truth import Truth
 from shared.layouts import Entry
 from shared.schemas.manifests import Problem
 from shared.slides import Slide, open_slide
 from shared.tables import JobImage
 
-BACKGROUND = "background"  # class 0
 AS_IT_IS = {"auto", "instances", "binary", "classes"}  # kinds of masks that one file of numbers holds
 
 
@@ -78,34 +79,34 @@ def _examine_pixels(slide: Slide, files: VersionFiles, image: JobImage, keeper: 
     examination = examine_image(slide, check=files.check)
     finding.image, finding.mpp = examination.model_dump(mode="json"), slide.mpp
     finding.problems += find_image_problems(entry.name, examination)
-    annotation = _read_truth(slide, files, entry, classes, finding) if entry.masks else None
-    if annotation is not None and not finding.errors:
-        _keep_truth(annotation, entry, keeper, finding)
-    shown = None if finding.errors or annotation is None else annotation
-    labels, classes = (shown.labels, shown.classes) if shown else (None, None)
-    keeper.keep_thumbnail(finding, examination.thumbnail, labels, classes)
-
-
-def _read_truth(
-    slide: Slide, files: VersionFiles, entry: Entry, classes: Sequence[str], finding: Finding
-) -> Annotation | None:
-    """What the masks say; None, and a problem, if they cannot be read. `classes`: names of 1, 2, … in the dataset."""
-    height, width = slide.height, slide.width
+    shown = Truth()
     try:
-        paths = files.fetch(entry.mask_files)
-        annotation = read_annotation(entry, paths, height=height, width=width, classes=classes)
+        if is_outlined(entry, slide):
+            shapes = examine_outlines(slide, entry, files.fetch(entry.mask_files), classes, finding)
+            shown = Truth() if shapes is None else Truth(sketch(shapes, slide, examination.thumbnail))
+        elif entry.masks:
+            shown = _examine_truth(slide, files, image, keeper, finding)
     except Rejected as error:
         finding.problems.append(Problem(code="mask_unreadable", severity="error", text=str(error)))
-        return None
+    keeper.keep_thumbnail(finding, examination.thumbnail, shown.labels, shown.classes)
+
+
+def _examine_truth(slide: Slide, files: VersionFiles, image: JobImage, keeper: Keeper, finding: Finding) -> Truth:
+    """What the masks say; nothing if they do not belong to the image. Raises Rejected if they cannot be read."""
+    entry, height, width = _entry_of(image), slide.height, slide.width
+    paths, classes = files.fetch(entry.mask_files), image.entry["classes"]  # names of 1, 2, … in the dataset
+    annotation = read_annotation(entry, paths, height=height, width=width, classes=classes)
     finding.problems += check_annotation(annotation, height=height, width=width)
-    return annotation
+    if finding.errors:
+        return Truth()
+    _keep_truth(annotation, entry, keeper, finding)
+    return Truth(annotation.labels, annotation.classes)
 
 
 def _keep_truth(annotation: Annotation, entry: Entry, keeper: Keeper, finding: Finding) -> None:
     """The mask is the file that was uploaded, where one file says it all; otherwise one is made."""
     finding.mask_kind = annotation.kind
-    names = annotation.class_names
-    finding.classes = [BACKGROUND, *(names.get(n, f"class {n}") for n in range(1, max(names) + 1))] if names else []
+    finding.classes = list_classes(annotation.class_names)
     keeper.examine_truth(finding, annotation.labels, annotation.classes)
     if annotation.notes:
         finding.source = {**finding.source, "notes": list(annotation.notes)}

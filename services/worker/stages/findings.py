@@ -1,5 +1,6 @@
 """What ingest and preprocess find out about an image, as blocks hand it on to the report."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,13 @@ from shared.domain.datasets import VersionFile
 from shared.schemas.manifests import Problem
 from shared.tables.base import Json
 from shared.tables.datasets import FileRole, ManifestState
+
+BACKGROUND = "background"  # class 0
+
+
+def list_classes(names: Mapping[int, str]) -> list[str]:
+    """Names of the classes 0, 1, …, of which those above 0 that are known are given; none if none is."""
+    return [BACKGROUND, *(names.get(number, f"class {number}") for number in range(1, max(names) + 1))] if names else []
 
 
 class MadeFile(BaseModel):

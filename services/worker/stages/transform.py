@@ -7,22 +7,27 @@ from services.worker.context import Context
 from services.worker.stages.each_image import end_each
 from services.worker.stages.findings import Finding
 from services.worker.stages.keeping import Keeper
+from services.worker.stages.outlined import draw_truth
 from services.worker.stages.version_files import VersionFiles
 from services.worker.stages.views import view_of
-from shared.annotations import read_annotation, write_image
+from shared.annotations import read_annotation, read_shapes, write_image
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Rejected
 from shared.examination.images import examine_image, find_image_problems
 from shared.execution import Work
+from shared.imaging.steps.drawn import DrawnTruth
 from shared.imaging.steps.kinds import make_image_steps
 from shared.imaging.steps.meaning import Meaning, follow
-from shared.imaging.steps.transform import Made, Source, transform
+from shared.imaging.steps.tiles import Tiles
+from shared.imaging.steps.transform import Fields, Made, Source, find_step, transform
 from shared.imaging.steps.truth import Truth
-from shared.layouts import Entry
+from shared.imaging.steps.views import Frame, reframe
+from shared.layouts import OUTLINES, Entry
 from shared.slides import Slide, open_slide
 from shared.tables import JobImage
 
 LARGEST = 100_000_000  # px of an output: it is held whole
+MOST = 40_000  # outputs of an image: what is found out about them, 5 kB each, is one value in the database
 
 
 def transform_images(context: Context, work: Work) -> Outcome:
@@ -40,26 +45,42 @@ def _transform_image(context: Context, work: Work, files: VersionFiles, image: J
     entry, keeper = as_entry(image), Keeper(context, image, derived=False)
     steps = work.claim.job.spec["parameters"]["steps"]
     source = Source(image.entry["digest"], entry.group, entry.split)
-    meaning = follow(Meaning(image.entry["mask_kind"], tuple(image.entry["classes"])), steps)
-    findings = []
+    classes = tuple(image.entry["classes"])
+    kind = "instances" if entry.mask_kind in OUTLINES else image.entry["mask_kind"]
+    meaning = follow(Meaning(kind, classes), steps)
+    findings: list[Finding] = []
     with open_slide(files.fetch_image(entry), name=image.name) as slide:
-        truth = _read_truth(slide, files, entry)
         view = view_of(slide, make_image_steps(steps), name=image.name, check=work.check)
+        refuse_large(view.frame, steps)
+        truth = _read_truth(slide, files, entry, classes)
         for made in transform(view, truth, steps, source):
             work.check()
-            _refuse_large(made, image)
+            if len(findings) == MOST:
+                raise _too_many(image.name)
             findings.append(_keep(made, meaning, image, keeper, files))
     return keeper.end(findings)
 
 
-def _refuse_large(made: Made, image: JobImage) -> None:
-    """Before its pixels are worked out. Raises Rejected."""
-    frame = made.view.frame
-    if frame.height * frame.width > LARGEST:
+def refuse_large(frame: Frame, steps: Sequence[Fields]) -> None:
+    """Before anything is worked out of an image. Raises Rejected for too much, also if a step cannot take the image."""
+    frame = reframe(frame, make_image_steps(steps))
+    fields = find_step(steps, "tile")
+    if fields is not None:
+        tiles = Tiles(**fields)
+        if not tiles.chooses and tiles.count(frame.height, frame.width) > MOST:
+            raise _too_many(frame.name)
+    elif frame.height * frame.width > LARGEST:
         raise Rejected(
-            f"{image.name}: {frame.width} × {frame.height} px are too many for one image of a dataset that was "
+            f"{frame.name}: {frame.width} × {frame.height} px are too many for one image of a dataset that was "
             f"preprocessed ({LARGEST:,} px); add the step `tile`, or `resize` it"
         )
+
+
+def _too_many(name: str) -> Rejected:
+    return Rejected(
+        f"{name}: more than {MOST:,} outputs are too many for one image; cut larger tiles, resize it first, or leave "
+        "out tiles that hold nothing (least_foreground, only_tissue)"
+    )
 
 
 def as_entry(image: JobImage) -> Entry:
@@ -72,15 +93,21 @@ def as_entry(image: JobImage) -> Entry:
         masks=(entry["mask"],) if entry["mask"] else (),
         mask_kind=entry["mask_kind"] or "auto",
         types=entry["types"],
+        reference=entry.get("reference"),
         split=entry["split"],
         group=entry["group"],
     )
 
 
-def _read_truth(slide: Slide, files: VersionFiles, entry: Entry) -> Truth:
+def _read_truth(slide: Slide, files: VersionFiles, entry: Entry, classes: Sequence[str]) -> Truth | DrawnTruth:
+    """`classes`: names of 0, 1, … in the manifest."""
     if not entry.masks:
         return Truth()
-    found = read_annotation(entry, files.fetch(entry.mask_files), height=slide.height, width=slide.width)
+    paths, height, width = files.fetch(entry.mask_files), slide.height, slide.width
+    shapes = read_shapes(entry, paths, height=height, width=width, classes=classes[1:])
+    if shapes is not None:
+        return draw_truth(shapes, slide, entry.name)
+    found = read_annotation(entry, paths, height=height, width=width)
     return Truth(found.labels, found.classes)
 
 

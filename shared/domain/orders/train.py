@@ -1,5 +1,6 @@
 """Orders to train."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -7,8 +8,9 @@ from sqlalchemy.orm import Session
 from shared.domain import models, stages
 from shared.domain.orders import versions
 from shared.errors import Conflict, Invalid
+from shared.layouts import OUTLINES
 from shared.schemas.training import TrainIn
-from shared.tables import DatasetVersion, Job
+from shared.tables import DatasetImage, DatasetVersion, Job
 from shared.tables.base import Json
 from shared.tables.datasets import VersionState
 from shared.tables.jobs import Stage
@@ -37,12 +39,23 @@ def begin(session: Session, job: Job, version: DatasetVersion) -> None:
     if version.state is VersionState.READY:
         found = versions.accepted(session, version)
         images, masks = len(found), sum(image.mask is not None for image in found)
+        _refuse_outlines(found)
     if images < 2 or masks < 2:
         raise Invalid(
             f"training needs at least two images with masks, `images/a.png` beside `masks/a.png`; "
             f"this version holds {images} images and {masks} masks"
         )
     stages.add_block(session, job, None, Stage.TRAIN)
+
+
+def _refuse_outlines(images: Sequence[DatasetImage]) -> None:
+    """Raises Invalid if there is a slide whose mask is not drawn."""
+    outlined = [image for image in images if image.mask_kind in OUTLINES]
+    if outlined:
+        raise Invalid(
+            f"the masks of {len(outlined)} images, such as {outlined[0].name}, are outlines on slides, which are not "
+            "learnt from as they are: cut them by a preprocess job with the step `tile`, and train on its version"
+        )
 
 
 def _describe_start(session: Session, workspace_id: UUID, reference: str) -> Json:

@@ -20,6 +20,11 @@ Numbers = NDArray[np.integer]  # (H, W), of objects or of classes
 class MaskStep(ABC):
     """Its fields are the parameters that `shared.schemas.steps` describes."""
 
+    @property
+    def reach(self) -> int | None:
+        """A pixel depends on those that are no further away than this, px; None: on whole objects."""
+        return 0
+
     def __call__(self, truth: Truth) -> Truth:
         """The truth after the step. Raises ValueError, with the mend, if the mask is not of the kind it takes."""
         return truth if truth.foreground is None else self._apply(truth)
@@ -66,6 +71,10 @@ class _Morphology(MaskStep):
     """Each object or class for itself (Serra 1982); what is mirrored lies beyond the border."""
 
     radius: int
+
+    @property
+    def reach(self) -> int:
+        return 2 * self.radius
 
     def _apply(self, truth: Truth) -> Truth:
         if truth.labels is None:
@@ -114,6 +123,10 @@ class Boundary(MaskStep):
     output: Literal["binary", "class"] = "binary"
     number: int = 2
 
+    @property
+    def reach(self) -> int:
+        return self.width
+
     def _apply(self, truth: Truth) -> Truth:
         found = find_boundaries(_numbers(truth), self.width, self.side)
         if self.output == "binary":
@@ -133,6 +146,10 @@ class Fill(MaskStep):
     mode: Literal["holes", "contours"] = "holes"
     area: int | None = None
     border: Literal["keep", "drop"] = "keep"
+
+    @property
+    def reach(self) -> None:
+        return None
 
     def _apply(self, truth: Truth) -> Truth:
         if self.mode == "contours":

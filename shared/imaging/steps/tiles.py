@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from shared.imaging.normalisation import to_rgb
+from shared.imaging.steps.drawn import DrawnTruth
 from shared.imaging.steps.resizing import Resize
 from shared.imaging.steps.truth import Truth
 from shared.imaging.steps.views import View
@@ -33,12 +34,25 @@ class Tiles:
             for column, (left, right) in enumerate(columns):
                 yield f"_r{row}_c{column}", Box(top, left, bottom, right)
 
-    def choose(self, view: View, truth: Truth) -> Iterator[tuple[str, Box]]:
-        """Those tiles that hold enough foreground and tissue. Of an image without a mask or without glass, all."""
-        foreground = truth.foreground if self.least_foreground else None
+    def count(self, height: int, width: int) -> int:
+        """Tiles of an image, whatever they hold."""
+        return len(self._stretches(height)) * len(self._stretches(width))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether tiles may be left out for what they hold."""
+        return self.least_foreground > 0 or self.only_tissue
+
+    def choose(self, view: View, truth: Truth | DrawnTruth) -> Iterator[tuple[str, Box, Truth]]:
+        """Those tiles that hold enough foreground and tissue, with their truths: what is drawn is drawn once.
+
+        Of an image without a mask or without glass, all.
+        """
         for suffix, box in self._with_tissue(view):
-            if foreground is None or float(foreground[box.slices()].mean()) >= self.least_foreground:
-                yield suffix, box
+            part = truth.crop(box)
+            foreground = part.foreground
+            if foreground is None or float(foreground.mean()) >= self.least_foreground:
+                yield suffix, box, part
 
     def _stretches(self, length: int) -> list[tuple[int, int]]:
         """Along one side, half-open, px."""

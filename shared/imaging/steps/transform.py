@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.errors import Rejected
 from shared.imaging.steps.augmentation import augment, describe
+from shared.imaging.steps.drawn import DrawnTruth
 from shared.imaging.steps.kinds import make_image_steps
 from shared.imaging.steps.mask_steps import MASK_STEPS, make_mask_step
 from shared.imaging.steps.tiles import Tiles
@@ -50,15 +51,15 @@ class Transformed:
     """An image after the steps that change images and masks."""
 
     view: View
-    truth: Truth
+    truth: Truth | DrawnTruth
     found: list[Facts]  # what was found out about the image, one for each step of images
 
 
-def transform(view: View, truth: Truth, steps: Sequence[Fields], source: Source) -> Iterator[Made]:
+def transform(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields], source: Source) -> Iterator[Made]:
     """What a list of steps makes of an image, lazily: of a slide that is tiled only the tile at hand is in memory.
 
-    The truth is held whole. Of an image that validates or tests no variants are made; splitting is over by now, see
-    `shared.imaging.steps.sets`.
+    A `Truth` is held whole; a `DrawnTruth` is drawn for each output. Of an image that validates or tests no variants
+    are made; splitting is over by now, see `shared.imaging.steps.sets`.
 
     Raises:
         Rejected: a step cannot take this image or its mask; the text names the image. Also what reading raises.
@@ -68,7 +69,7 @@ def transform(view: View, truth: Truth, steps: Sequence[Fields], source: Source)
         yield from _vary(made, steps, source)
 
 
-def change(view: View, truth: Truth, steps: Sequence[Fields]) -> Transformed:
+def change(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields]) -> Transformed:
     """The image after the steps of images, and its truth after those of masks and the resizing, in their order."""
     name, images = view.frame.name, make_image_steps(steps)
     target = reframe(view.frame, images)
@@ -77,17 +78,25 @@ def change(view: View, truth: Truth, steps: Sequence[Fields]) -> Transformed:
         if step["step"] == "resize":
             truth = truth.resize(target.height, target.width)
         elif step["step"] in MASK_STEPS:
-            try:
-                truth = make_mask_step(step)(truth)
-            except ValueError as error:
-                raise Rejected(f"{name}: {error}") from error
+            truth = _change_mask(truth, step, name)
     after, found = plan_steps(view, images)
     return Transformed(after, truth, found)
 
 
-def _check_size(view: View, truth: Truth) -> None:
+def _change_mask(truth: Truth | DrawnTruth, step: Fields, name: str) -> Truth | DrawnTruth:
+    if isinstance(truth, DrawnTruth):
+        return truth.after(make_mask_step(step), step["step"])
+    try:
+        return make_mask_step(step)(truth)
+    except ValueError as error:
+        raise Rejected(f"{name}: {error}") from error
+
+
+def _check_size(view: View, truth: Truth | DrawnTruth) -> None:
+    """Of a truth that comes with a size of its own."""
     frame = view.frame
-    for plane in (truth.labels, truth.classes):
+    planes = (truth.labels, truth.classes) if isinstance(truth, Truth) else ()
+    for plane in planes:
         if plane is not None and plane.shape != (frame.height, frame.width):
             raise Rejected(
                 f"{frame.name}: the image has {frame.width} × {frame.height} px but its mask {plane.shape[1]} × "
@@ -99,12 +108,12 @@ def _cut(changed: Transformed, steps: Sequence[Fields], source: Source) -> Itera
     """The image, or its tiles."""
     view, truth = changed.view, changed.truth
     group = source.group or view.frame.name
-    fields = _find(steps, "tile")
+    fields = find_step(steps, "tile")
     if fields is None:
-        yield Made("", view, truth, group, source.split)
+        yield Made("", view, truth.whole(), group, source.split)
         return
-    for suffix, box in Tiles(**fields).choose(view, truth):
-        yield Made(suffix, _crop(view, box), truth.crop(box), group, source.split, box)
+    for suffix, box, part in Tiles(**fields).choose(view, truth):
+        yield Made(suffix, _crop(view, box), part, group, source.split, box)
 
 
 def _crop(view: View, box: Box) -> View:
@@ -114,7 +123,7 @@ def _crop(view: View, box: Box) -> View:
 
 def _vary(made: Made, steps: Sequence[Fields], source: Source) -> Iterator[Made]:
     """The output, or its variants if it is to be learnt from."""
-    fields = _find(steps, "augment")
+    fields = find_step(steps, "augment")
     if fields is None or made.split in ("validation", "test"):
         yield made
         return
@@ -126,7 +135,7 @@ def _vary(made: Made, steps: Sequence[Fields], source: Source) -> Iterator[Made]
         yield replace(made, suffix=suffix, view=view, truth=truth, variant=variant, done=describe(variant))
 
 
-def _find(steps: Sequence[Fields], name: str) -> dict[str, Any] | None:
+def find_step(steps: Sequence[Fields], name: str) -> dict[str, Any] | None:
     """The parameters of a step that may come once."""
     for step in steps:
         if step["step"] == name:

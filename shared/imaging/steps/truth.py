@@ -36,6 +36,10 @@ class Truth:
         classes = None if self.classes is None else np.ascontiguousarray(change(self.classes))
         return Truth(labels, classes)
 
+    def whole(self) -> "Truth":
+        """All of it, as `DrawnTruth` says it."""
+        return self
+
     def crop(self, box: Box) -> "Truth":
         """What lies in a box inside the image, a copy. Objects keep their numbers."""
         return self.each(lambda plane: plane[box.slices()].copy())
