@@ -6,6 +6,7 @@ OvertileError
 ├── Invalid             the request can never work; the text says what would
 ├── Unauthenticated     no key, an unknown key or a revoked key
 ├── Rejected            this input can never be processed; trying again is useless
+│   └── Missing         … because its bytes are gone, or others than announced
 ├── Unavailable         a server did not answer; trying again may help
 └── Interrupted         the work must stop now, through no fault of its own
     ├── LeaseLost       somebody else holds the block
@@ -38,6 +39,10 @@ class Unauthenticated(OvertileError):
 
 class Rejected(OvertileError):
     """An input that can never be processed: the block fails at once, without another try."""
+
+
+class Missing(Rejected):
+    """The input's bytes are not in the store, or are others than were announced: sending them again mends it."""
 
 
 class Unavailable(OvertileError):

@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Codes of problems that may be gone another time: a version that has one can be ingested again.
+FILE_MISSING, NOT_EXAMINED = "file_missing", "not_examined"
+
 
 class Problem(BaseModel):
     """A finding about an image. An error keeps the image out of the dataset, a warning does not."""

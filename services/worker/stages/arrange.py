@@ -1,14 +1,18 @@
 """ARRANGE: from the files of a dataset version to the images that are to be worked on."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from services.worker.context import Context
 from services.worker.stages.version_files import VersionFiles
 from shared.annotations import agree, count_pages, find_kind, read_text, read_values
+from shared.annotations.values import Values
 from shared.domain import datasets
 from shared.domain.blocks import Outcome
 from shared.domain.manifests import NewImage
@@ -24,6 +28,10 @@ from shared.tables.base import Json
 from shared.tables.datasets import FileRole
 from shared.tables.jobs import JobKind
 
+T = TypeVar("T")
+
+MOST_PAGES = 250_000  # of all stacks and arrays of a version: each becomes an image with a row of its own
+MADE = re.compile(r"(_r\d+_c\d+)?(_v\d\d)?$")  # what names of tiles and variants end with
 SAMPLE = 16  # masks that are looked at to tell what their numbers mean
 FROM_NUMBERS = {"auto", "instances", "binary", "classes"}  # kinds of masks that an order may tell apart
 
@@ -42,12 +50,11 @@ def _arrange_files(context: Context, work: Work) -> Outcome:
     files = context.list_files(job)
     names = [name for name, file in files.items() if file.role is not FileRole.DERIVED]
     layout, why = _choose_layout(names, parameters["layout"])
-    with VersionFiles(context, work) as local:
-        contents = _Contents(local)
-        arrangement = arrange(layout, names, contents)
-        sizes = [_count_bytes(entry, files, contents) for entry in arrangement.entries]
-        ordered: MaskKind = parameters["masks"]
-        told = find_mask_kind(arrangement.entries, local) if ordered == "auto" else ordered
+    contents = _Contents(context, work)
+    arrangement = arrange(layout, names, contents)
+    sizes = [_count_bytes(entry, files, contents) for entry in arrangement.entries]
+    ordered: MaskKind = parameters["masks"]
+    told = find_mask_kind(arrangement.entries, contents) if ordered == "auto" else ordered
     if not arrangement.entries:
         raise Rejected(
             f"no image was found among the {len(names)} files, read as {layout.value}: {_first_reason(arrangement)}; "
@@ -79,7 +86,7 @@ def _choose_layout(names: Sequence[str], ordered: str) -> tuple[Layout, str]:
     return detection.layout, detection.why
 
 
-def find_mask_kind(entries: Sequence[Entry], files: VersionFiles) -> MaskKind:
+def find_mask_kind(entries: Sequence[Entry], contents: "_Contents") -> MaskKind:
     """What the numbers of the masks mean, where neither order nor layout says: told from some of them.
 
     One kind for all, as a mask with a single object looks like a binary one.
@@ -88,10 +95,8 @@ def find_mask_kind(entries: Sequence[Entry], files: VersionFiles) -> MaskKind:
     step = max(len(open_ones) // SAMPLE, 1)
     found = []
     for entry in open_ones[::step]:
-        mask = entry.masks[0]
         with suppress(Rejected):  # it will be rejected by name when it is examined
-            values = read_values(files.fetch([mask])[mask], mask, page=entry.mask_page)
-            found.append(find_kind(values)[0])
+            found.append(find_kind(contents.values(entry.masks[0], entry.mask_page))[0])
     return agree(found) if found else "auto"
 
 
@@ -123,22 +128,34 @@ def _first_reason(arrangement: Arrangement) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in arrangement.ignored[:3]) or "there are no files"
 
 
-@dataclass
 class _Contents:
-    """What names do not tell, from the files themselves; each is asked once."""
+    """What names do not tell, from the files themselves. Each is fetched for its question only, and asked once."""
 
-    files: VersionFiles
-
-    def __post_init__(self) -> None:
+    def __init__(self, context: Context, work: Work) -> None:
+        self._context, self._work = context, work
         self._pages: dict[str, int] = {}
 
     def pages(self, name: str) -> int:
         if name not in self._pages:
-            self._pages[name] = count_pages(self.files.fetch([name])[name], name)
+            found = self._ask(name, count_pages)
+            if sum(self._pages.values()) + found > MOST_PAGES:
+                raise Rejected(
+                    f"{name}: its header speaks of {found:,} images, and a version has {MOST_PAGES:,} of stacks and "
+                    "arrays at most; export it again if that is wrong, or make several versions"
+                )
+            self._pages[name] = found
         return self._pages[name]
 
     def text(self, name: str) -> bytes:
-        return read_text(self.files.fetch([name])[name], name)
+        return self._ask(name, read_text)
+
+    def values(self, name: str, page: int | None) -> Values:
+        """The numbers of a mask. Raises Rejected."""
+        return self._ask(name, lambda path, called: read_values(path, called, page=page))
+
+    def _ask(self, name: str, read: Callable[[Path, str], T]) -> T:
+        with VersionFiles(self._context, self._work) as files:
+            return read(files.fetch([name])[name], name)
 
 
 def _arrange_images(context: Context, work: Work) -> Outcome:
@@ -172,15 +189,25 @@ def _split(images: Sequence[DatasetImage], steps: Sequence[Json]) -> dict[str, s
 def find_stems(names: Sequence[str]) -> dict[str, str]:
     """What the names of outputs begin with: an image's name without suffix and without folders called `images`.
 
-    Where two would be one, each keeps its whole name.
+    Where two would be one, each keeps its whole name, or gets a number; so does one that looks like a tile or a variant
+    of another.
     """
-    paths = {name: PurePosixPath(name) for name in names}
-    short = {
-        name: "/".join([*(part for part in path.parts[:-1] if part != "images"), path.stem])
-        for name, path in paths.items()
-    }
+    short = {name: _shorten(PurePosixPath(name)) for name in names}
     times = Counter(short.values())
-    return {name: stem if times[stem] == 1 else name for name, stem in short.items()}
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names):
+        wished = [short[name]] if times[short[name]] == 1 else []
+        options = chain(wished, [name], (f"{name}-{number}" for number in count(2)))
+        stems[name] = next(
+            option for option in options if option not in taken and MADE.sub("", option) not in times.keys() - {option}
+        )
+        taken.add(stems[name])
+    return stems
+
+
+def _shorten(path: PurePosixPath) -> str:
+    return "/".join([*(part for part in path.parts[:-1] if part != "images"), path.stem])
 
 
 def _bytes_of(image: DatasetImage, files: Mapping[str, DatasetFile]) -> int:

@@ -11,12 +11,12 @@ from services.worker.stages.outlined import examine_outlines, is_outlined, sketc
 from services.worker.stages.version_files import VersionFiles
 from shared.annotations import Annotation, check_annotation, read_annotation, read_plane, write_image
 from shared.domain.blocks import ImageOutcome, Outcome
-from shared.errors import Rejected
+from shared.errors import Missing, Rejected
 from shared.examination.images import examine_image, find_image_problems
 from shared.execution import Work
 from shared.imaging.steps.truth import Truth
 from shared.layouts import Entry
-from shared.schemas.manifests import Problem
+from shared.schemas.manifests import FILE_MISSING, Problem
 from shared.slides import Slide, open_slide
 from shared.tables import JobImage
 
@@ -54,9 +54,16 @@ def _examine_image(context: Context, files: VersionFiles, image: JobImage) -> Im
         with _open(files, entry, keeper, finding) as slide:
             _examine_pixels(slide, files, image, keeper, finding)
     except Rejected as error:
-        finding.problems.append(Problem(code="image_unreadable", severity="error", text=str(error)))
+        finding.problems.append(_as_problem("image_unreadable", error))
+    finally:
+        files.release(_list_files(entry))
     finding.read = {name: files.read[name] for name in _list_files(entry) if name in files.read}
     return keeper.end([finding])
+
+
+def _as_problem(code: str, error: Rejected) -> Problem:
+    """An error. Of bytes that are missing it says so: who sends them again may ingest again."""
+    return Problem(code=FILE_MISSING if isinstance(error, Missing) else code, severity="error", text=str(error))
 
 
 @contextmanager
@@ -64,11 +71,11 @@ def _open(files: VersionFiles, entry: Entry, keeper: Keeper, finding: Finding) -
     """The entry's image; one of many in a file is kept as a file of its own."""
     if entry.page is None:
         finding.file = entry.image
-        with open_slide(files.fetch_image(entry), name=entry.name) as slide:
+        with files.lend_image(entry) as path, open_slide(path, name=entry.name) as slide:
             yield slide
         return
-    path = files.fetch([entry.image])[entry.image]
-    body = write_image(read_plane(path, entry.page, name=entry.image))
+    stack = files.fetch([entry.image])[entry.image]
+    body = write_image(read_plane(stack, entry.page, name=entry.image))
     keeper.keep_image(finding, body)
     with keeper.lend(body) as kept, open_slide(kept, name=entry.name) as slide:
         yield slide
@@ -87,7 +94,7 @@ def _examine_pixels(slide: Slide, files: VersionFiles, image: JobImage, keeper: 
         elif entry.masks:
             shown = _examine_truth(slide, files, image, keeper, finding)
     except Rejected as error:
-        finding.problems.append(Problem(code="mask_unreadable", severity="error", text=str(error)))
+        finding.problems.append(_as_problem("mask_unreadable", error))
     keeper.keep_thumbnail(finding, examination.thumbnail, shown.labels, shown.classes)
 
 

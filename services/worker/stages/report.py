@@ -19,7 +19,7 @@ from shared.examination.images import ImageExamination
 from shared.examination.leakage import Leak, Membership, find_leaks
 from shared.examination.portraits import Gallery, Portrait
 from shared.execution import Work
-from shared.schemas.manifests import Problem
+from shared.schemas.manifests import NOT_EXAMINED, Problem
 from shared.storage import job_key
 from shared.tables import Job
 from shared.tables.jobs import JobKind, Stage
@@ -60,7 +60,8 @@ def _walk_findings(context: Context, job: Job) -> Iterator[Finding]:
         for image in manifests.walk_images(session, job):
             yield from map(Finding.model_validate, image.findings)
             if not image.findings and image.error is not None:
-                problem = Problem(code="image_unreadable", severity="error", text=image.error["detail"])
+                code = "image_unreadable" if image.error["type"] == "input" else NOT_EXAMINED
+                problem = Problem(code=code, severity="error", text=image.error["detail"])
                 yield Finding(name=image.name, problems=[problem], source=image.entry)
 
 

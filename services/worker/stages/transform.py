@@ -27,7 +27,7 @@ from shared.slides import Slide, open_slide
 from shared.tables import JobImage
 
 LARGEST = 100_000_000  # px of an output: it is held whole
-MOST = 40_000  # outputs of an image: what is found out about them, 5 kB each, is one value in the database
+MOST = 20_000  # outputs of an image: what is found out about them, 5 kB each, is one value in the database
 
 
 def transform_images(context: Context, work: Work) -> Outcome:
@@ -35,10 +35,19 @@ def transform_images(context: Context, work: Work) -> Outcome:
     with VersionFiles(context, work) as files:
 
         def begin(images: Sequence[JobImage]) -> None:
-            entries = [as_entry(image) for image in images]
-            files.expect(name for entry in entries for name in (*entry.image_files, *entry.mask_files))
+            files.expect(name for image in images for name in _list_files(as_entry(image)))
 
-        return end_each(context, work, lambda image: _transform_image(context, work, files, image), begin=begin)
+        def end(image: JobImage) -> ImageOutcome:
+            try:
+                return _transform_image(context, work, files, image)
+            finally:
+                files.release(_list_files(as_entry(image)))
+
+        return end_each(context, work, end, begin=begin)
+
+
+def _list_files(entry: Entry) -> Sequence[str]:
+    return *entry.image_files, *entry.mask_files
 
 
 def _transform_image(context: Context, work: Work, files: VersionFiles, image: JobImage) -> ImageOutcome:
@@ -49,7 +58,7 @@ def _transform_image(context: Context, work: Work, files: VersionFiles, image: J
     kind = "instances" if entry.mask_kind in OUTLINES else image.entry["mask_kind"]
     meaning = follow(Meaning(kind, classes), steps)
     findings: list[Finding] = []
-    with open_slide(files.fetch_image(entry), name=image.name) as slide:
+    with files.lend_image(entry) as path, open_slide(path, name=image.name) as slide:
         view = view_of(slide, make_image_steps(steps), name=image.name, check=work.check)
         refuse_large(view.frame, steps)
         truth = _read_truth(slide, files, entry, classes)
@@ -66,8 +75,9 @@ def refuse_large(frame: Frame, steps: Sequence[Fields]) -> None:
     frame = reframe(frame, make_image_steps(steps))
     fields = find_step(steps, "tile")
     if fields is not None:
-        tiles = Tiles(**fields)
-        if not tiles.chooses and tiles.count(frame.height, frame.width) > MOST:
+        tiles, augment = Tiles(**fields), find_step(steps, "augment")
+        variants = augment["variants"] if augment is not None else 1
+        if not tiles.chooses and tiles.count(frame.height, frame.width) * variants > MOST:
             raise _too_many(frame.name)
     elif frame.height * frame.width > LARGEST:
         raise Rejected(
