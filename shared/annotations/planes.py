@@ -13,6 +13,7 @@ from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box
 from shared.slides.announcing import BOUNDED
 from shared.slides.axes import count_planes, find_axes
+from shared.slides.orientation import find_orientation
 from shared.slides.planes import open_planes, open_tiff
 from shared.slides.slide import reraise_if_passing
 from shared.slides.source import LocalSource
@@ -44,7 +45,8 @@ def count_pages(path: Path, name: str) -> int:
 def read_plane(path: Path, page: int | None = None, *, name: str | None = None, most: int = MOST_BYTES) -> Samples:
     """A plane (H, W) or (H, W, C) of a TIFF, or an image of an array (N, H, W[, C]), in its own number type.
 
-    `page`: which one, from 0; None: the only one. `most`: bytes that it may take once decoded.
+    It is turned as the tag Orientation says, like the image. `page`: which one, from 0; None: the only one. `most`:
+    bytes that it may take once decoded.
 
     Raises:
         Rejected: damaged, too large, compressed with losses, not that many pages, or several and none was chosen.
@@ -121,7 +123,8 @@ def _read_tiff(path: Path, page: int | None, *, name: str, most: int) -> Samples
         _check_size(math.prod(planes.tile) * axes.channels * key.dtype.itemsize, most)
         if not height * width:
             raise TiffFileError("no pixels")
-        samples = planes.read(Box(0, 0, height, width), axes.channels)
+        stored = planes.read(Box(0, 0, height, width), axes.channels)
+        samples = np.ascontiguousarray(find_orientation(file, key).turn(stored))  # as the image is shown
     return samples[:, :, 0] if samples.shape[2] == 1 else samples
 
 

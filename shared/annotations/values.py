@@ -10,7 +10,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from shared.annotations.planes import MOST_BYTES, NPY, load_plane
 from shared.errors import Rejected
-from shared.slides.raster import JPEG, PNG
+from shared.slides.png import PNG, decode_png
+from shared.slides.raster import JPEG
 from shared.slides.slide import reraise_if_passing
 from shared.slides.tiff import DAMAGED_HEADER, find_cause
 
@@ -88,7 +89,7 @@ def _read_png(path: Path, head: bytes, most: int) -> Values:
         raise ValueError("its header is missing")
     if width * height * 4 * max(bits // 8, 1) > most:
         raise ValueError(f"{width} × {height} px, where {most // (4 * max(bits // 8, 1)):,} px are taken")
-    values: Values = imagecodecs.png_decode(path.read_bytes())
+    values: Values = decode_png(path.read_bytes())
     if colour == _PALETTE:
         with PngImageFile(path) as image:  # not Image.open: its limit on pixels would speak first
             return np.asarray(image)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Pixels
-from shared.slides.raster import PNG
+from shared.slides.png import PNG
 
 TILE = (256, 256)
 RGB, RGBA = 3, 4

@@ -20,6 +20,7 @@ BOUNDED = {
     COMPRESSION.LZMA,
     COMPRESSION.ZSTD,
 }
+END = b"\xff\xd9"  # of a JPEG; never among its pixels, where each 0xff is followed by 0
 SCAN, SCANS = b"\xff\xda", 100  # a progressive JPEG's passes over the image: some ten; a bomb has thousands
 VP8_START = b"\x9d\x01\x2a"
 
@@ -27,6 +28,7 @@ VP8_START = b"\x9d\x01\x2a"
 def check_announced(compression: int, data: bytes, tile: tuple[int, int]) -> None:
     """Raise TiffFileError if a tile or strip of `tile` (height, width) px would be decoded to more than that.
 
+    So it does for a JPEG that is cut off: its decoder would fill it up with grey.
     Whatever its parser raises is raised if it is no image at all.
     """
     read_size = ANNOUNCING.get(COMPRESSION(compression))
@@ -45,6 +47,8 @@ def check_scans(content: bytes) -> None:
 
 def _size_of_jpeg(data: bytes) -> tuple[int, int]:
     check_scans(data)
+    if data.rfind(END) < data.rfind(SCAN):
+        raise TiffFileError("a tile or strip is cut off: the end of its JPEG is missing")
     with JpegImageFile(io.BytesIO(data)) as image:
         return image.size
 

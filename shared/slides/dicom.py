@@ -32,7 +32,7 @@ class DicomSlide(Slide):
     format = "dicom"
 
     def __init__(self, path: Path, *, name: str, window: Windows | None, limits: Limits) -> None:
-        self._name = name
+        self._name, self._opened = name, ExitStack()
         with ExitStack() as opened:
             try:
                 files = _find_instances(path) if path.is_dir() else [path]
@@ -120,6 +120,9 @@ class DicomSlide(Slide):
 
     def close(self) -> None:
         self._opened.close()
+
+    def __del__(self) -> None:
+        self.close()  # a number of an open file closes nothing when it is dropped
 
 
 def is_dicom(path: Path) -> bool:

@@ -6,7 +6,8 @@ from shared.errors import Rejected
 from shared.slides.dicom import DicomSlide, is_dicom
 from shared.slides.folders import find_main
 from shared.slides.openslide import OpenSlideSlide, find_vendor
-from shared.slides.raster import JPEG, PNG, RasterSlide
+from shared.slides.png import PNG
+from shared.slides.raster import JPEG, RasterSlide
 from shared.slides.slide import Limits, Slide
 from shared.slides.source import LocalSource, Source
 from shared.slides.tiff import ForOpenSlide, TiffSlide

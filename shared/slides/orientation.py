@@ -1,8 +1,10 @@
 """Which way up an image is shown: the Orientation tag of TIFF 6.0 and EXIF, 1 … 8."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from tifffile import TiffFile
 
 from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box
@@ -49,3 +51,9 @@ ORIENTATIONS = {
     7: Orientation(exchanged=True, upside_down=True, mirrored=True),
     8: Orientation(exchanged=True, upside_down=True),
 }
+
+
+def find_orientation(file: TiffFile, page: Any) -> Orientation:
+    """Which way up a TIFF's page (tifffile's) is shown: as its tag says, but for Aperio's, where no reader looks."""
+    tag = page.tags.get("Orientation")
+    return UPRIGHT if tag is None or file.is_svs else Orientation.of(int(tag.value))

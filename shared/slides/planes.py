@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -20,6 +21,7 @@ from shared.slides.source import LocalSource, Source, SourceFile
 
 LISTS = ("TileOffsets", "TileByteCounts", "StripOffsets", "StripByteCounts")  # tags with an entry per segment
 BATCH_BYTES = 16_000_000  # of compressed segments that are asked for, and held, at once
+OVERHANG = 2, 8192  # how many times a level's side, and px, a tile's side may have: small levels keep the others' tiles
 INFLATED = 4, 1_000_000  # how many times its pixels' size, and bytes above, a segment may take in the file
 
 
@@ -36,20 +38,40 @@ class Planes(Protocol):
         ...
 
 
-def open_tiff(file: Path | SourceFile) -> tifffile.TiffFile:
-    """Open a TIFF by itself: what it says about other files of a set is not followed, it may name any file.
+@contextmanager
+def open_tiff(file: Path | SourceFile) -> Iterator[tifffile.TiffFile]:
+    """A TIFF by itself: what it says about other files of a set is not followed, it may name any file.
+
+    What was taken of it by `open_planes`, and its pages' tags, outlive the `with`.
 
     Raises:
         TiffFileError: it announces more pages or longer tags than an image needs; or it is damaged.
     """
     if isinstance(file, Path):
-        source = LocalSource(file)
-        try:
+        with closing(LocalSource(file)) as source:
             check_directories(source)
-        finally:
-            source.close()
     read = file if isinstance(file, Path) else cast("IO[bytes]", file)
-    return tifffile.TiffFile(read, name="image.tif", _multifile=False, is_mmstack=False, is_ndtiff=False)
+    opened = tifffile.TiffFile(read, name="image.tif", _multifile=False, is_mmstack=False, is_ndtiff=False)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        _untie(opened)
+
+
+def _untie(file: tifffile.TiffFile) -> None:
+    """Let go of what tifffile's objects hold of one another: in circles, they and their source would outlive us all.
+
+    Python's collector finds circles in the end, but counts objects, not the megabytes in them.
+    """
+    held = vars(file)
+    for series in held.get("series", ()):
+        for level in [series, *series.levels]:
+            vars(level.keyframe).pop("decode", None)
+            level.levels = []
+    dialect = file.tiff  # decoders may ask for the byte order
+    held.clear()
+    held["tiff"] = dialect
 
 
 def open_planes(source: Source, file: tifffile.TiffFile, series: Any, axes: Axes) -> Planes:
@@ -72,6 +94,13 @@ def check_segments(file: tifffile.TiffFile, page: Any) -> None:
     beyond = max(ends, default=0) - file.filehandle.size
     if beyond > 0:
         raise TiffFileError(f"its pixels end {beyond} bytes beyond the end of the file")
+
+
+def _check_overhang(tile: tuple[int, int], level: tuple[int, int]) -> None:
+    """Raise TiffFileError for a tile far larger than its level, (height, width) px: it would be decoded in full."""
+    times, more = OVERHANG
+    if any(length > max(times * side, more) for length, side in zip(tile, level, strict=True)):
+        raise TiffFileError(f"tiles of {tile[1]} × {tile[0]} px make up a level of {level[1]} × {level[0]}")
 
 
 class RowPlanes:
@@ -133,6 +162,7 @@ class SegmentedPlanes:
         self._dtype = np.dtype(series.dtype.char)
         self._grid = _Grid.of(key)
         self.tile = self._grid.tile
+        _check_overhang(self.tile, (key.imagelength, key.imagewidth))
         if math.prod(series.shape) != len(series.pages) * key.imagelength * key.imagewidth * key.samplesperpixel:
             raise TiffFileError(f"its pages do not make up its shape {series.shape}")
         pages = [series.pages[index] for index in axes.choose_pages(series.shape, len(series.pages))]

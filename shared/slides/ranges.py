@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from shared.errors import Unavailable
 from shared.slides.source import Run, Source
@@ -14,6 +14,7 @@ Fetch = Callable[[int, int], bytes]  # (offset, count) → so many bytes
 BLOCK = 65_536
 LONGEST = 128  # blocks of one request, 8 MiB: the parts of a longer run are fetched at once
 THREADS = 4  # requests on their way at once, per source
+PATIENCE = 600  # seconds for the requests of one read: more than a store's client takes to give up
 CACHE_BYTES = 128_000_000
 
 
@@ -47,13 +48,36 @@ class BlockCache:
                 self._held -= len(self._blocks.popitem(last=False)[1])
 
 
+class _Batch:
+    """Blocks that one thread is fetching for itself, and for whoever else wants one of them.
+
+    `under_way` is held until that is over, however it ends: releasing a lock takes no memory, so that no lack of it
+    leaves anybody waiting. What could not be fetched is missing then.
+    """
+
+    def __init__(self) -> None:
+        self.under_way = threading.Lock()
+        self.numbers: list[int] = []  # in their order
+        self.blocks: dict[int, bytes] = {}
+        self.error: BaseException | None = None
+
+    def wait_for(self, number: int) -> bytes:
+        """A block, once the batch is over. Raises what its thread met with, where it could not be had."""
+        with self.under_way:
+            pass
+        block = self.blocks.get(number)
+        if block is None:
+            raise self.error or Unavailable("the thread that fetched the same part of the file broke off")
+        return block
+
+
 class RangedSource(Source):
     """A file of `size` bytes behind `fetch`, which is asked for whole blocks, never for the same one twice at once.
 
     `cache` may be shared with other sources; then `name` tells the content apart from theirs.
 
     Raises (from every read):
-        Unavailable: `fetch` gave another number of bytes than it was asked for.
+        Unavailable: `fetch` gave another number of bytes than it was asked for, or took longer than `PATIENCE`.
         Exception: whatever `fetch` raises.
     """
 
@@ -63,20 +87,19 @@ class RangedSource(Source):
         self.size, self._fetch = size, fetch
         self._cache, self._name = cache or BlockCache(), name or object()
         self._lock = threading.Lock()
-        self._coming: dict[int, Future[bytes]] = {}
+        self._coming: dict[int, _Batch] = {}
         self._threads: ThreadPoolExecutor | None = None
         self.bytes_fetched = self.requests = 0  # so far
 
     def read_many(self, runs: Sequence[Run]) -> list[bytes]:
         inside = [(offset, max(min(count, self.size - offset), 0)) for offset, count in runs]
         wanted = sorted({number for run in inside for number in _numbers(run)})
-        held, coming, mine = self._claim(wanted)
-        try:
-            self._fetch_all(list(_join(mine)))
-        except BaseException as error:
-            self._give_up(mine, error)
-            raise
-        held |= {number: future.result() for number, future in coming.items()}
+        batch = _Batch()
+        with batch.under_way:
+            held, coming = self._fetch_missing(wanted, batch)
+        # Only now that nobody waits for this thread any more: two that waited for each other would do so for ever.
+        held |= {number: other.wait_for(number) for number, other in coming.items()}
+        held |= batch.blocks
         return [_cut(held, run) for run in inside]
 
     def close(self) -> None:
@@ -85,57 +108,67 @@ class RangedSource(Source):
         if threads is not None:
             threads.shutdown(wait=False)
 
-    def _claim(self, wanted: Iterable[int]) -> tuple[dict[int, bytes], dict[int, "Future[bytes]"], list[int]]:
-        """The blocks that are held, those on their way, and which of the latter this thread is to fetch."""
-        held, coming, mine = dict[int, bytes](), dict[int, Future[bytes]](), list[int]()
+    def _fetch_missing(self, wanted: Iterable[int], batch: _Batch) -> tuple[dict[int, bytes], dict[int, _Batch]]:
+        """Fetch into `batch` what is neither held nor on its way; gives the blocks held, and who fetches others."""
+        try:
+            held, coming = self._claim(wanted, batch)
+            self._fetch_all(list(_join(batch.numbers)), batch)
+        except BaseException as error:  # others wait for it: they must hear, whatever it is
+            batch.error = error
+            raise
+        finally:
+            self._disclaim(batch)
+        return held, coming
+
+    def _claim(self, wanted: Iterable[int], batch: _Batch) -> tuple[dict[int, bytes], dict[int, _Batch]]:
+        """The blocks that are held, and those on their way; the others become those of `batch`."""
+        held, coming = dict[int, bytes](), dict[int, _Batch]()
         with self._lock:
             for number in wanted:
-                block = self._cache.get(self._name, number)
+                block, other = self._cache.get(self._name, number), self._coming.get(number)
                 if block is not None:
                     held[number] = block
-                    continue
-                if number not in self._coming:
-                    self._coming[number] = Future()
-                    mine.append(number)
-                coming[number] = self._coming[number]
-        return held, coming, mine
+                elif other is not None and other.under_way.locked():
+                    coming[number] = other
+                else:
+                    batch.numbers.append(number)
+                    self._coming[number] = batch
+        return held, coming
 
-    def _fetch_all(self, runs: list[range]) -> None:
-        """Fetch runs of blocks; what fails is told to whoever waits for the block."""
+    def _disclaim(self, batch: _Batch) -> None:
+        with self._lock:
+            for number in batch.numbers:
+                if self._coming.get(number) is batch:
+                    del self._coming[number]
+
+    def _fetch_all(self, runs: list[range], batch: _Batch) -> None:
+        """Fetch runs of blocks; raises the first of what they raise, after the last of them."""
         if len(runs) < 2:
             for run in runs:
-                self._fetch_run(run)
+                self._fetch_run(run, batch)
             return
         with self._lock:
             self._threads = self._threads or ThreadPoolExecutor(THREADS, thread_name_prefix="ranges")
-        for done in [self._threads.submit(self._fetch_run, run) for run in runs]:
-            done.result()
+            threads = self._threads
+        fetches = [threads.submit(self._fetch_run, run, batch) for run in runs]
+        # A thread that dies for want of memory may not be able to say so.
+        if wait(fetches, timeout=PATIENCE).not_done:
+            raise Unavailable(f"parts of the file were asked for, and did not come within {PATIENCE} s")
+        for fetch in fetches:
+            fetch.result()
 
-    def _fetch_exactly(self, start: int, count: int) -> bytes:
+    def _fetch_run(self, run: range, batch: _Batch) -> None:
+        start, count = run.start * BLOCK, min(run.stop * BLOCK, self.size) - run.start * BLOCK
         content = self._fetch(start, count)
         if len(content) != count:
             raise Unavailable(f"{len(content)} bytes came where {count} from {start} on were asked for")
-        return content
-
-    def _give_up(self, numbers: Iterable[int], error: BaseException) -> None:
-        with self._lock:
-            for future in [self._coming.pop(number) for number in numbers if number in self._coming]:
-                future.set_exception(error)
-
-    def _fetch_run(self, run: range) -> None:
-        start, count = run.start * BLOCK, min(run.stop * BLOCK, self.size) - run.start * BLOCK
-        try:
-            content = self._fetch_exactly(start, count)
-        except BaseException as error:  # others wait for it: they must hear, whatever it is
-            self._give_up(run, error)
-            return
         with self._lock:
             self.bytes_fetched += count
             self.requests += 1
             for number in run:
                 block = content[(number - run.start) * BLOCK : (number - run.start + 1) * BLOCK]
+                batch.blocks[number] = block
                 self._cache.put(self._name, number, block)
-                self._coming.pop(number).set_result(block)
 
 
 def _numbers(run: Run) -> range:

@@ -13,10 +13,11 @@ from shared.imaging.normalisation import Samples, Window, colours_of, find_windo
 from shared.imaging.tiling import Box, Pixels
 from shared.slides.announcing import check_scans
 from shared.slides.orientation import UPRIGHT, Orientation
+from shared.slides.png import PNG, decode_png
 from shared.slides.slide import GREY, RGB, Level, Limits, Slide, reraise_if_passing
 from shared.slides.windows import Windows
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+JPEG = b"\xff\xd8\xff"
 IHDR = struct.Struct(">8x 4x 4s II B")  # a PNG's first chunk: its name, width, height, bits per sample
 KEPT = 3  # bytes per pixel of what is kept: RGB
 PILLOWS = 4 + 6  # bytes per pixel that Pillow decodes to, and that libjpeg needs for progressive ones meanwhile
@@ -65,7 +66,7 @@ class RasterSlide(Slide):
         if chunk != b"IHDR":
             raise ValueError("its header is missing")
         level = _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + KEPT)
-        samples: Samples = imagecodecs.png_decode(path.read_bytes()).reshape(height, width, -1)
+        samples = decode_png(path.read_bytes()).reshape(height, width, -1)
         self.channels, self.dtype = RGB if samples.shape[2] > 2 else GREY, str(samples.dtype)
 
         def parts() -> Iterator[Samples]:

@@ -17,7 +17,7 @@ from shared.slides.announcing import READABLE
 from shared.slides.axes import Axes, count_planes, find_axes
 from shared.slides.described import find_channels, find_format, find_mpp, is_for_openslide
 from shared.slides.directories import check_directories
-from shared.slides.orientation import UPRIGHT, Orientation
+from shared.slides.orientation import find_orientation
 from shared.slides.planes import open_planes, open_tiff
 from shared.slides.slide import RGB, Level, Limits, Slide, reraise_if_passing
 from shared.slides.source import Source, SourceFile
@@ -70,10 +70,10 @@ class TiffSlide(Slide):
             opened.callback(source.close)
             try:
                 check_directories(source)
-                file = opened.enter_context(open_tiff(handle))
-                if not known and is_for_openslide(file):
-                    raise ForOpenSlide
-                self._open(file, limits, page)
+                with open_tiff(handle) as file:
+                    if not known and is_for_openslide(file):
+                        raise ForOpenSlide
+                    self._open(file, limits, page)
             except DAMAGED_HEADER as error:
                 raise handle.failure or self._damaged(error) from error
             if handle.failure is not None:  # somebody took an outage for the end of the file
@@ -95,7 +95,7 @@ class TiffSlide(Slide):
         for height, width in sizes:
             limits.check(self._name, height=height, width=width)
         self._planes = [open_planes(self._source, file, level, axes) for level in alike]
-        self._orientation = _find_orientation(self._page) if self.format != "aperio" else UPRIGHT
+        self._orientation = find_orientation(file, self._page)
         self.levels = tuple(
             Level(*self._orientation.size(*size), self._orientation.size(*planes.tile))
             for size, planes in zip(sizes, self._planes, strict=True)
@@ -192,7 +192,8 @@ def count_pages(source: Source, *, name: str) -> int:
         opened.callback(source.close)
         try:
             check_directories(source)
-            return count_planes(opened.enter_context(open_tiff(handle)).series[0])
+            with open_tiff(handle) as file:
+                return count_planes(file.series[0])
         except DAMAGED_HEADER as error:
             reraise_if_passing(error)
             raise handle.failure or Rejected(f"{name}: the TIFF is damaged ({find_cause(error)}); {MEND}") from error
@@ -233,11 +234,6 @@ def _check_kind(page: Any, name: str) -> None:
 def _call(value: Any) -> str:
     """A tag's value by the name the specification gives it, or as the number it is."""
     return str(getattr(value, "name", value))
-
-
-def _find_orientation(page: Any) -> Orientation:
-    tag = page.tags.get("Orientation")
-    return Orientation.of(int(tag.value)) if tag is not None else UPRIGHT
 
 
 def _find_palette(page: Any) -> Pixels | None:

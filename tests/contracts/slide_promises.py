@@ -186,6 +186,13 @@ class SlidePromises:
         slide.close()
         assert copy not in open_files()
 
+    def test_nothing_stays_open_once_it_is_dropped(self, path: Path) -> None:
+        """Nor is it left to the collector, which comes when it likes."""
+        self.open(path).overview(10)
+        before = len(open_files())
+        self.open(path).overview(10)
+        assert len(open_files()) == before
+
 
 def boxes(slide: Slide) -> st.SearchStrategy[Box]:
     return boxes_within(slide.height, slide.width)

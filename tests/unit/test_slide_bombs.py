@@ -62,6 +62,17 @@ def huge_tiles(path: Path) -> None:
     retag(path, TileWidth=40_000, TileLength=30_000)
 
 
+def huge_tiles_in_a_small_level(path: Path) -> None:
+    """A pyramid whose second level would be one tile of a million rows."""
+    with tifffile.TiffWriter(path) as file:
+        options: dict[str, Any] = {"tile": (256, 256), "compression": "jpeg", "photometric": "ycbcr", "metadata": None}
+        file.write(NOISE.repeat(5, axis=0), subifds=1, **options)
+        file.write(NOISE.repeat(5, axis=0)[::2, ::2], subfiletype=1, **options)
+    with tifffile.TiffFile(path, mode="r+") as written:
+        small: Any = written.series[0].levels[1].keyframe
+        small.tags["TileLength"].overwrite(1_000_000)
+
+
 def huge_slide_tiles(path: Path) -> None:
     aperio(path)
     retag(path, ImageWidth=40_000, ImageLength=40_000, TileWidth=40_000, TileLength=40_000)
@@ -141,7 +152,8 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a JPEG of 3000 scans": (jpeg_of_many_scans, "passes over the image"),
     "a TIFF beyond all bounds": (announcing_tiff, "beyond what is taken"),
     "a TIFF of one strip": (one_strip, "is the limit; save it with tiles"),
-    "a TIFF of huge tiles": (huge_tiles, "is the limit; save it with tiles"),
+    "a TIFF of huge tiles": (huge_tiles, "tiles of 40000 × 30000 px make up a level of 150 × 200"),
+    "a TIFF of huge tiles in a small level": (huge_tiles_in_a_small_level, "tiles of 256 × 1000000 px make up"),
     "a TIFF with a JPEG of 12 GB in a tile": (jpeg_tile_of_any_size, "announces 65500 × 65500"),
     "a TIFF with a tag of any length": (tag_of_any_length, "open it in a viewer and save it again"),
     "a TIFF whose pages run in a circle": (pages_in_a_circle, "its list of pages runs in a circle"),

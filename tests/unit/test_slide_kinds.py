@@ -1,6 +1,7 @@
 """TIFFs of many pages, of stains, and stored another way up than they are shown."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from shared.annotations import read_plane, read_values
 from shared.errors import Rejected
 from shared.imaging.normalisation import Window
 from shared.imaging.tiling import Box
@@ -60,6 +62,15 @@ class TestOrientation:
     def test_a_tiff_is_shown_as_a_photograph_is(self, tmp_path: Path, tag: int) -> None:
         path = tiff(tmp_path / "a.tif", NOISE, tile=(64, 48), photometric="rgb", extratags=[(274, "H", 1, tag, True)])
         np.testing.assert_array_equal(whole(path), Orientation.of(tag).turn(NOISE))
+
+    @pytest.mark.parametrize("tag", range(1, 9))
+    @pytest.mark.parametrize("options", [{}, {"tile": (64, 48), "compression": "zlib"}])
+    def test_a_mask_is_turned_as_its_image_is(self, tmp_path: Path, tag: int, options: dict[str, Any]) -> None:
+        turned = [(274, "H", 1, tag, True)]
+        path = tiff(tmp_path / "a.tif", NOISE[:, :, 0], photometric="minisblack", extratags=turned, **options)
+        shown = whole(path)[:, :, 0]
+        np.testing.assert_array_equal(read_values(path, "mask"), shown)
+        np.testing.assert_array_equal(read_plane(path), shown)
 
 
 class TestStacks:

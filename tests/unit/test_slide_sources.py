@@ -2,6 +2,7 @@
 
 import io
 import threading
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Rejected, Unavailable
 from shared.imaging.tiling import Box
-from shared.slides import BlockCache, Limits, LocalSource, NotByRanges, RangedSource, Source, open_slide
+from shared.slides import BlockCache, Limits, LocalSource, NotByRanges, RangedSource, Source, open_slide, ranges
 from shared.slides.ranges import BLOCK, LONGEST
 from shared.slides.source import SourceFile
 from tests.slide_files import NOISE, aperio, tiff
@@ -34,6 +35,26 @@ class Store:
         if max(offset, self.away.start) < min(offset + count, self.away.stop):
             raise Unavailable("the store is away")
         return self.content[offset : offset + count]
+
+
+class ScarceCache(BlockCache):
+    """Has no memory for one block, as long as it is scarce."""
+
+    def __init__(self, method: str, *, number: int) -> None:
+        super().__init__()
+        self.scarce, self._fails = True, (method, number)
+
+    def get(self, name: Hashable, number: int) -> bytes | None:
+        self._check("get", number)
+        return super().get(name, number)
+
+    def put(self, name: Hashable, number: int, block: bytes) -> None:
+        self._check("put", number)
+        super().put(name, number, block)
+
+    def _check(self, method: str, number: int) -> None:
+        if self.scarce and (method, number) == self._fails:
+            raise MemoryError
 
 
 def ranged(store: Store, cache: BlockCache | None = None) -> RangedSource:
@@ -113,6 +134,47 @@ class TestRanges:
             source.read_many([(0, 10), (2 * BLOCK, 10), (4 * BLOCK, 10)])
         store.away = range(0)
         assert source.read(4 * BLOCK, 10) == CONTENT[4 * BLOCK :][:10]
+
+    def test_whoever_waits_hears_that_the_memory_of_another_ran_out(self) -> None:
+        arrived, go_on = threading.Event(), threading.Event()
+
+        def fail(_offset: int, _count: int) -> bytes:
+            arrived.set()
+            assert go_on.wait(10)
+            raise MemoryError
+
+        source = RangedSource(fail, len(CONTENT))
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(source.read, 0, 10)
+            assert arrived.wait(10)
+            second = threads.submit(source.read, 5, 10)
+            go_on.set()
+            for reading in (first, second):
+                with pytest.raises(MemoryError):
+                    reading.result(10)
+
+    @pytest.mark.parametrize("method", ["get", "put"])
+    def test_a_thread_that_has_no_memory_for_its_second_block_leaves_nobody_waiting(self, method: str) -> None:
+        cache = ScarceCache(method, number=1)
+        source = ranged(Store(), cache)
+        with pytest.raises(MemoryError):
+            source.read(0, 2 * BLOCK)
+        cache.scarce = False
+        threads = ThreadPoolExecutor(1)
+        assert threads.submit(source.read, 0, 2 * BLOCK).result(10) == CONTENT[: 2 * BLOCK]
+
+    def test_requests_that_nobody_answers_are_not_waited_for_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ranges, "PATIENCE", 0.05)
+        go_on = threading.Event()
+
+        def stall(_offset: int, count: int) -> bytes:
+            assert go_on.wait(10)
+            return bytes(count)
+
+        source = RangedSource(stall, len(CONTENT))
+        with pytest.raises(Unavailable, match=r"did not come within 0\.05 s"):
+            source.read_many([(0, 10), (2 * BLOCK, 10)])
+        go_on.set()
 
     def test_an_answer_that_is_too_short_is_no_answer(self) -> None:
         source = RangedSource(lambda _, count: bytes(count - 1), len(CONTENT))
