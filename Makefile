@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 IMAGE ?=
+WITHOUT_SERVERS := tests/unit tests/contracts/test_slides.py tests/contracts/test_slides_of_folders.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
@@ -46,11 +47,12 @@ check: setup  ## Lint, types, architecture, the quick unit tests: under two minu
 	@$(BIN)/mypy
 	@$(BIN)/mypy --strict sdk/overtile
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/unit -m "not long"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist loadfile tests/unit -m "not long"
 
 .PHONY: test
 test: setup  ## Every test, on real servers that the tests start and stop
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist loadfile $(WITHOUT_SERVERS)
+	@$(BIN)/pytest tests $(addprefix --ignore=,$(WITHOUT_SERVERS))
 
 .PHONY: bench
 bench: setup  ## Measure speed; the last line of output is one JSON object
