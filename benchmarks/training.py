@@ -17,13 +17,14 @@ from services.trainer.data import find_pairs_in, load_images, load_samples
 from services.trainer.devices import make_fabric
 from services.trainer.evaluation import evaluate
 from services.trainer.export import export_model
-from services.trainer.fetching import CHECKPOINT, load_weights
+from services.trainer.fetching import load_weights
 from services.trainer.history import Epoch
 from services.trainer.job import draw_reports, quantiser_of, serving_of, write_card
 from services.trainer.ranks import train_on_devices
 from services.trainer.reports.panels import PanelRow, draw_panel
 from services.trainer.snapshot import Snapshot
 from services.trainer.train import Start
+from shared.domain.orders.train import CHECKPOINT
 from shared.schemas.training import TrainIn
 
 Pair = tuple[str, Path, Path]  # name, image, mask

@@ -22,6 +22,7 @@ from shared.domain import blocks
 from shared.domain.blocks import Claim, Outcome
 from shared.domain.dispatch import Dispatcher
 from shared.errors import Cancelled, Draining, Interrupted, LeaseLost, Rejected, Unavailable
+from shared.layouts.documents import clean
 from shared.tables import JobImage
 from shared.tables.base import Json
 from shared.tables.jobs import JobState, Stage
@@ -29,6 +30,10 @@ from shared.tables.jobs import JobState, Stage
 log = logging.getLogger(__name__)
 
 COMMIT_PAUSE = 1.0  # seconds between two tries to commit
+# What PostgreSQL says when it is away or busy (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+# Anything else, such as a value beyond one of its limits, it would say again.
+PASSING_CLASSES = {"08", "53", "57"}  # connection, resources, an administrator
+PASSING_STATES = {"40001", "40P01", "55P03"}  # transactions that were in each other's way
 BEATS_PER_LEASE = 4  # how often a lease is renewed within its length: three renewals may fail before it is lost
 
 
@@ -181,6 +186,8 @@ class Executor:
                         log.warning("block %s was lost before its commit; it does not count", work.claim.block.id)
                     return
             except OperationalError as error:
+                if not _may_pass(error):
+                    raise
                 log.warning("block %s was not committed yet: %s", work.claim.block.id, error)
                 work.check()
                 time.sleep(COMMIT_PAUSE)
@@ -197,9 +204,15 @@ class Executor:
 def explain(error: Exception) -> Json:
     """The recorded cause of a failure: its kind, and a text for the user."""
     if isinstance(error, Rejected):
-        return {"type": "input", "detail": str(error)}
+        return {"type": "input", "detail": clean(str(error))}
     if isinstance(error, Unavailable):
         return {"type": "unavailable", "detail": str(error)}
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError) and _may_pass(error):
         return {"type": "unavailable", "detail": "the database did not answer"}
     return {"type": "bug", "detail": f"{type(error).__name__}: {error}"}
+
+
+def _may_pass(error: OperationalError) -> bool:
+    """Whether the database may take another time what it did not take now."""
+    state = getattr(error.orig, "sqlstate", None)  # None of a connection that was never made, or broke
+    return error.connection_invalidated or state is None or state[:2] in PASSING_CLASSES or state in PASSING_STATES

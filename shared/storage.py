@@ -140,25 +140,33 @@ class Storage:
             raise Unavailable(f"the object store gave {len(content)} of {count} bytes of {key}")
         return content
 
-    def get_file(self, key: str, path: Path, *, bucket: str | None = None) -> str:
-        """Write the object to `path` as it comes and return its sha256. Raises NotFound, or OSError of the disk."""
+    def get_file(
+        self, key: str, path: Path, *, bucket: str | None = None, etag: str | None = None, most: int | None = None
+    ) -> str:
+        """Write the object to `path` as it comes and return its sha256.
+
+        Raises:
+            NotFound: there is no such object.
+            Conflict: its etag is not `etag`, or it has more than `most` bytes; then none of them is fetched.
+            OSError: of the disk.
+        """
         digest = hashlib.sha256()
         with _answers(key), path.open("wb") as file:
             answer = self._client.get_object(Bucket=bucket or self._bucket, Key=key)
-            for part in answer["Body"].iter_chunks(READ_BYTES):
-                digest.update(part)
-                file.write(part)
+            with closing(answer["Body"]) as body:
+                size = answer["ContentLength"]
+                other = etag is not None and etag != _etag(answer.get("ETag"), answer["LastModified"], size)
+                if other or (most is not None and size > most):
+                    raise Conflict(f"{key} is another object in the store than was expected: it has {size} bytes")
+                for part in body.iter_chunks(READ_BYTES):
+                    digest.update(part)
+                    file.write(part)
         return digest.hexdigest()
 
     def delete(self, key: str) -> None:
         """Remove the object; no error if there is none."""
         with _answers(key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-
-    def size(self, key: str) -> int | None:
-        """Bytes of the object, None if there is none."""
-        listed = self.look(key)
-        return listed.bytes if listed else None
 
     def look(self, key: str, *, bucket: str | None = None) -> Listed | None:
         """What the store says of the object without sending it, None if there is none."""
@@ -225,10 +233,10 @@ class Storage:
         place = {"Bucket": self._bucket, "Key": key}
         return self._public.generate_presigned_url("put_object", Params=place, ExpiresIn=seconds)
 
-    def download_url(self, key: str, *, seconds: int, filename: str) -> str:
+    def download_url(self, key: str, *, seconds: int, filename: str, bucket: str | None = None) -> str:
         """A URL that gives the object's bytes, for `seconds`; a browser saves it as `filename`."""
         place = {
-            "Bucket": self._bucket,
+            "Bucket": bucket or self._bucket,
             "Key": key,
             "ResponseContentDisposition": f'attachment; filename="{_plain(filename)}"',
         }

@@ -17,13 +17,13 @@ class CountingStorage:
         self.files = 0
         self.full = 0  # how many more times the disk has no room
 
-    def get_file(self, key: str, path: Path, *, bucket: str | None = None) -> str:
+    def get_file(self, key: str, path: Path, **where: Any) -> str:
         self.files += 1
         if self.full:
             self.full -= 1
             path.write_bytes(b"the beginning")
             raise OSError(errno.ENOSPC, "No space left on device")
-        return self._storage.get_file(key, path, bucket=bucket)
+        return self._storage.get_file(key, path, **where)
 
     def read_range(self, key: str, offset: int, count: int, **where: Any) -> bytes:
         self.ranges.append(count)

@@ -1,10 +1,12 @@
 """`client.datasets`: upload files, find datasets and their versions."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from uuid import UUID
 
+from overtile.downloads import Download, Remote
 from overtile.errors import Conflict, Invalid, NotFound
-from overtile.files import HashedFile, LocalFile, Paths, collect, read_hashed
+from overtile.files import AnyPath, HashedFile, LocalFile, Paths, collect, read_hashed
 from overtile.pages import walk
 from overtile.parallel import in_parallel
 from overtile.progress import Meter, meter
@@ -20,6 +22,8 @@ from overtile.shapes import (
 )
 from overtile.transport import Transport
 from overtile.uploads import Uploader
+
+FilePaths = list[Path]  # named here because `list` is a method below
 
 
 class DatasetsPage(Page[Dataset]):
@@ -124,9 +128,24 @@ class Datasets:
         return walk(self._transport, path, ImagesPage, query={"state": state})
 
     def difference(self, old: DatasetVersion, new: DatasetVersion) -> Difference:
-        """What became of the files of `old` in `new`, a version of the same dataset."""
+        """What became of the files of `old` in `new`, which may be a version of another dataset."""
         path = f"/v1/datasets/{old.dataset_id}/versions/{old.number}/difference"
-        return self._transport.get(path, Difference, {"to": new.number})
+        return self._transport.get(path, Difference, {"to": new.number, "of": str(new.dataset_id)})
+
+    def download(
+        self, version: DatasetVersion, to: AnyPath = "out", *, role: str | None = None, progress: bool = True
+    ) -> FilePaths:
+        """Fetches the files of a version, or those of a role, into a folder; returns the paths.
+
+        Verified and resumed as `client.jobs.download` does it.
+        """
+
+        def renew(old: Remote) -> Remote:
+            return next((file for file in self.files(version, role=role) if file.name == old.name), old)
+
+        with meter("downloading", shown=progress, unit="bytes") as bar:
+            download = Download(self._transport, Path(to), bar, renew=renew)
+            return [*in_parallel(download.fetch, self.files(version, role=role))]
 
     def delete_version(self, version: DatasetVersion) -> None:
         """Deletes a version. Raises Conflict while a job uses it."""

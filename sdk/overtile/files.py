@@ -14,7 +14,7 @@ Paths = AnyPath | Iterable[AnyPath] | Mapping[str, AnyPath]
 CHUNK = 1 << 20  # bytes read at once
 LEAF = 16 * CHUNK  # bytes after which the state of a file's hash is kept, so that its parts can be checked one by one
 ZARR = {".zarray", ".zattrs", ".zgroup", ".zmetadata"}  # hidden files that an image consists of
-MOST_FILES = 10_000  # the API's limit for one version, known here so that nobody hashes for an hour to learn it
+MOST_FILES = 40_000  # the API's limit for one version, known here so that nobody hashes for an hour to learn it
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from overtile.downloads import Download
+from overtile.downloads import Download, Remote
 from overtile.errors import JobFailed
 from overtile.files import AnyPath
 from overtile.pages import walk
@@ -119,19 +119,24 @@ class Jobs:
     ) -> FilePaths:
         """Fetches the job's artifacts, or those of some kinds ("mask", "overlay", …), into a folder; returns the paths.
 
+        Thumbnails of a dataset's images come only if they are asked for.
         Each file is verified by its SHA-256 and appears under its name only when it is whole. Files that are already
         there and right are left alone, so a broken download is resumed by repeating the call.
         Raises UnsafeName for a name that leaves the folder, ChecksumMismatch, LocalFileError if the disk refuses.
         """
         wanted = {kinds} if isinstance(kinds, str) else None if kinds is None else set(kinds)
-        chosen = (artifact for artifact in self.artifacts(job) if wanted is None or artifact.kind in wanted)
+        chosen = (artifact for artifact in self.artifacts(job) if _is_wanted(artifact, wanted))
         with meter("downloading", shown=progress, unit="bytes") as bar:
             download = Download(self._transport, Path(to), bar, renew=lambda old: self._renewed(job, old))
             return [*in_parallel(download.fetch, chosen)]
 
-    def _renewed(self, job: AnyJob, old: Artifact) -> Artifact:
+    def _renewed(self, job: AnyJob, old: Remote) -> Remote:
         """The artifact with a URL that works again; the API gives new ones with each listing."""
-        return next((artifact for artifact in self.artifacts(job) if artifact.id == old.id), old)
+        return next((artifact for artifact in self.artifacts(job) if artifact.name == old.name), old)
+
+
+def _is_wanted(artifact: Artifact, wanted: set[str] | None) -> bool:
+    return artifact.kind in wanted if wanted is not None else artifact.kind != "thumbnail"
 
 
 def _path(job: AnyJob) -> str:

@@ -75,6 +75,7 @@ class DatasetFile(Shape):
     role: str  # image, mask, part, other or derived
     sha256: str | None = None  # unknown of a file that was registered in place, until ingest has read it
     bytes: int
+    url: str
 
 
 class Problem(Shape):
@@ -93,7 +94,8 @@ class DatasetImage(Shape):
     file: str | None = None
     parts: list[str] = Field(default_factory=list)
     mask: str | None = None
-    mask_kind: str | None = None  # instances, binary or classes
+    mask_kind: str | None = None  # instances, binary or classes; geojson or coco where a slide's mask stays outlines
+    types: str | None = None  # a second mask beside one of instances: the class of each pixel
     classes: list[Any] = Field(default_factory=list)
     height: int | None = None  # px
     width: int | None = None  # px

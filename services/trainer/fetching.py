@@ -10,11 +10,13 @@ from uuid import UUID
 from safetensors.torch import load as load_tensors
 
 from services.trainer.data import Sample, load_images, load_samples
-from services.trainer.learning_images import find_images, follow_dataset
+from services.trainer.learning_images import LearningImage, find_images, follow_dataset
 from services.trainer.snapshot import Weights
 from shared.database import Sessions
 from shared.domain import datasets
+from shared.domain.fetching import fetch
 from shared.domain.orders import versions
+from shared.domain.orders.train import CHECKPOINT
 from shared.errors import Rejected
 from shared.execution import Work
 from shared.imaging.tiling import Pixels
@@ -23,7 +25,6 @@ from shared.storage import Storage, model_key
 from shared.tables import StoredObject
 
 FETCHES = 16  # files on their way at once
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,24 @@ def fetch_material(sessions: Sessions, storage: Storage, work: Work, order: Trai
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as folder:
 
-        def fetch(file: StoredObject) -> Path:
+        def fetch_one(pair: tuple[StoredObject, str]) -> Path:
             work.check()
-            path = Path(folder) / str(file.id)
-            if storage.get_file(file.key, path, bucket=file.bucket) != file.sha256:
-                raise Rejected(f"{file.key}: the stored bytes do not have the announced sha256; upload the file again")
+            file, name = pair
+            fetch(storage, file, path := Path(folder) / str(file.id), name=name)
             return path
 
-        used = [file for image in pairs + others for file in (image.file, image.mask) if file is not None]
-        wanted = {file.id: file for file in used}
+        wanted = {file.id: (file, name) for image in pairs + others for file, name in _name_files(image)}
         with ThreadPoolExecutor(FETCHES) as pool:
-            paths = dict(zip(wanted, pool.map(fetch, wanted.values()), strict=True))
+            paths = dict(zip(wanted, pool.map(fetch_one, wanted.values()), strict=True))
         triples = [(image.name, paths[image.file.id], paths[image.mask.id]) for image in pairs if image.mask]
         samples = load_samples(triples, order)
         return Material(order, samples, load_images([(image.name, paths[image.file.id]) for image in others], order))
+
+
+def _name_files(image: LearningImage) -> list[tuple[StoredObject, str]]:
+    """The files of an image, each with what messages call it."""
+    of_mask = [] if image.mask is None else [(image.mask, f"the mask of {image.name}")]
+    return [(image.file, image.name), *of_mask]
 
 
 def fetch_start(storage: Storage, spec: dict[str, Any]) -> Weights | None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
-from shared.errors import NotFound, Rejected, Unavailable
+from shared.domain.fetching import fetch
+from shared.errors import Rejected, Unavailable
 from shared.storage import Storage
 
 ABANDONED_SECONDS = 3600  # since something was last written to a file on its way
@@ -36,6 +37,7 @@ class Wanted:
     key: str
     sha256: str | None  # unknown of a foreign file that nobody has read
     bytes: int
+    etag: str | None = None  # by which a foreign file was registered
 
 
 class StagedFiles:
@@ -61,7 +63,7 @@ class StagedFiles:
         `image`: what the user calls it.
 
         Raises:
-            Rejected: their bytes are gone, or not those that were announced.
+            Missing: their bytes are gone, or not those that were announced.
             Unavailable: the store does not answer, or the disk is full, whatever is removed from it.
         """
         path = self.path(name)
@@ -134,16 +136,7 @@ class StagedFiles:
 
     def _get(self, pair: tuple[Wanted, Path], image: str) -> None:
         wanted, place = pair
-        name = image if wanted.place == "." else f"{image}: {wanted.place}"
-        try:
-            found = self._storage.get_file(wanted.key, place, bucket=wanted.bucket)
-        except NotFound as error:
-            raise Rejected(f"{name}: its bytes are not in the object store any more; upload the file again") from error
-        if wanted.sha256 is None or found == wanted.sha256:
-            return
-        if wanted.bucket is None:
-            self._storage.delete(wanted.key)  # or the next upload would be told that the bytes are there already
-        raise Rejected(f"{name}: the stored bytes do not have the announced sha256; upload the file again")
+        fetch(self._storage, wanted, place, name=image if wanted.place == "." else f"{image}: {wanted.place}")
 
     def _take(self, path: Path) -> int | None:
         """Keep others from removing it, for as long as the number given is open; None if it is not there."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from services.worker.staged_files import StagedFiles, Wanted, safe_place
-from shared.errors import Conflict, NotFound, Rejected, Unavailable
+from shared.domain.fetching import say_gone
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.slides import BlockCache, Limits, NotByRanges, RangedSource, Slide, open_slide
 from shared.slides.windows import restore
 from shared.storage import Storage
@@ -57,7 +58,7 @@ class Staging:
         self._replaced = set[str]()  # what was changed in the store while it was read there: to be fetched whole
 
     def open(self, image: JobImage) -> Slide:
-        """The image, open. Raises Rejected if its bytes are not those that were announced, or are no image.
+        """The image, open. Raises Missing if its bytes are not those that were announced, Rejected if it is none.
 
         A slide that leaves the list of open ones is closed when the last thread lets go of it.
         """
@@ -90,7 +91,7 @@ class Staging:
         stored = file.object
         # Only files that are read where they lie later need to be known by their tag, and asking for it takes time.
         listed = self._storage.look(stored.key, bucket=stored.bucket) if file.bytes >= self._ranged_bytes else None
-        wanted = [Wanted(".", stored.bucket, stored.key, stored.sha256, stored.bytes)]
+        wanted = [Wanted(".", stored.bucket, stored.key, stored.sha256, stored.bytes, stored.etag)]
         suffix = _suffix_of(file.name)
         with ExitStack() as held:
             if file.bytes < self._ranged_bytes:
@@ -132,9 +133,7 @@ class Staging:
         try:
             return self._storage.read_range(image.key, offset, count, bucket=image.bucket, etag=image.etag)
         except NotFound as error:
-            raise Rejected(
-                f"{image.name}: its bytes are not in the object store any more; upload the file again"
-            ) from error
+            raise say_gone(image, image.name) from error
         except Conflict as error:
             self._replaced.add(name)
             raise Unavailable(f"{image.name}: the file was replaced in the object store while it was read") from error

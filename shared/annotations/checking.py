@@ -16,6 +16,7 @@ from shared.schemas.manifests import Problem
 TINY = 9  # px² below which an object is hardly one
 MOSTLY = 0.5  # share of the objects, or of the pixels, from which "most" is meant
 BLOBS = 5  # holes for each piece of foreground, and in all, from which they look like the objects themselves
+MANY = 1000  # pieces of one number, from which it is no object, wherever they lie
 FAR = 32  # px between pieces of one object, or its own length if that is more
 
 
@@ -102,7 +103,7 @@ def _check_labels(labels: Labels, source: str) -> list[Problem]:
     part = middle(labels)
     sizes = np.bincount(part.ravel())[1:]
     sizes = sizes[sizes > 0]
-    problems = _check_tiny(sizes, source)
+    problems = _check_tiny(sizes, source) + _check_largest(labels, source)
     split = _count_split(part.astype(np.int32, copy=False))
     if split:
         text = (
@@ -111,6 +112,21 @@ def _check_labels(labels: Labels, source: str) -> list[Problem]:
         )
         problems.append(_warning("objects_split", text))
     return problems
+
+
+def _check_largest(labels: Labels, source: str) -> list[Problem]:
+    """Suspected: one object that covers most and reaches all four borders, as a background that is not 0 does."""
+    around = [set(np.unique(line).tolist()) for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1])]
+    everywhere = set.intersection(*around) - {0}
+    for number in sorted(everywhere):
+        share = float(np.count_nonzero(labels == number) / labels.size)
+        if share > MOSTLY:
+            text = (
+                f"{source}: one object covers {share:.0%} and reaches all four borders, as background would; give "
+                "background the number 0 if it is that"
+            )
+            return [_warning("polarity_suspected", text)]
+    return []
 
 
 def _check_tiny(sizes: NDArray[Any], source: str) -> list[Problem]:
@@ -137,7 +153,9 @@ def _count_split(labels: Labels) -> int:
 
 
 def _is_split(boxes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> bool:
-    """Whether any of the boxes (n, 4) lies far from all others."""
+    """Whether any of the boxes (n, 4) lies far from all others, or there are too many to be one object."""
+    if len(boxes) > MANY:
+        return True
     start, end = boxes[:, None, :2], boxes[None, :, 2:]
     gaps = np.maximum(start - end, np.swapaxes(start - end, 0, 1)).max(axis=2)
     np.fill_diagonal(gaps, np.iinfo(np.int64).max)

@@ -48,10 +48,16 @@ def agree(found: Iterable[FoundKind]) -> FoundKind:
     return "classes" if counts["classes"] > counts["instances"] else "instances"
 
 
-def interpret(values: Values, kind: MaskKind, source: str) -> Annotation:
+def find_background(numbers: set[int]) -> int | None:
+    """Background by all numbers of binary masks of a dataset, if it is not 0: the smaller one of two above 0."""
+    return min(numbers) if len(numbers) == 2 and min(numbers) > 0 else None
+
+
+def interpret(values: Values, kind: MaskKind, source: str, background: int | None = None) -> Annotation:
     """The annotation that the numbers of a mask (H, W) are, read as `kind`, or as what they seem to be ("auto").
 
-    Numbers below 0 are background. Of two numbers in a binary mask, neither of them 0, the smaller is background.
+    Numbers below 0 are background. Of two numbers in a binary mask, neither of them 0, the smaller is background; of
+    one, `background`, which other masks of the dataset told.
 
     Raises:
         Rejected: a class number that does not fit into 0 … 255.
@@ -64,15 +70,22 @@ def interpret(values: Values, kind: MaskKind, source: str) -> Annotation:
     if found == "classes":
         return Annotation("classes", source, classes=to_classes(values, source))
     numbers = distinct(values)
-    background = int(numbers[0]) if numbers.size == 2 else 0
-    foreground = values > np.asarray(max(background, 0)).astype(values.dtype)
+    ground = _ground(numbers.tolist(), background)
+    foreground = values > np.asarray(max(ground, 0)).astype(values.dtype)
     return Annotation(
         "binary",
         source,
         classes=foreground.astype(np.uint8),
         is_soft=soft and numbers.size > FEW,
-        as_stored=background <= 0,
+        as_stored=ground <= 0,
     )
+
+
+def _ground(numbers: list[int], told: int | None) -> int:
+    """The number of the background of a binary mask with these numbers."""
+    if len(numbers) == 2:
+        return numbers[0]
+    return told if told is not None and len(numbers) == 1 else 0
 
 
 def to_classes(values: Values, source: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

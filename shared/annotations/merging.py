@@ -45,11 +45,14 @@ class Canvas:
         """Add an object whose pixels within `region` are `mask`, of `size` px; by default the next number is its."""
         number = len(self.sizes) + 1 if number is None else number
         self.sizes[number] = size
+        if not mask.any():
+            return
         window = self.labels[region]
         there = window[mask]
-        contested = np.unique(there[there > 0])
-        if contested.size:
-            self.contested += int((there > 0).sum())
+        there = there[there > 0]
+        if there.size:
+            self.contested += there.size
+            contested = np.unique(there)
             keep = [other for other in contested.tolist() if self.sizes[other] <= size]
             mask = mask & ~np.isin(window, keep)
         window[mask] = number

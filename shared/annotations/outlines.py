@@ -6,7 +6,7 @@ below. Rings of one polygon take turns (even–odd), so that holes are holes.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,7 +21,8 @@ from shared.imaging.tiling import Box
 Ring = NDArray[np.float64]  # (corners, 2), x and y in px; the last corner is joined to the first
 FURTHEST = 1e8  # px from the origin that a corner may lie
 MOST_CORNERS = 10_000_000  # of one ring
-MOST_CROSSINGS, AT_ONCE = 200_000_000, 2_000_000  # of edges with rows; a ring's outline is seldom longer than 10⁶ px
+MOST_CROSSINGS, AT_ONCE = 200_000_000, 250_000  # of edges with rows; a ring's outline is seldom longer than 10⁶ px
+STRIP = 2**22  # px of an object that are drawn at once; as columns, since run lengths follow these
 
 
 class Shape(Protocol):
@@ -61,10 +62,7 @@ class Outline:
     @cached_property
     def box(self) -> Box | None:
         """The smallest rectangle of whole pixels around it."""
-        corners = np.concatenate([ring for polygon in self.polygons for ring in polygon])
-        left, top = (math.floor(value) for value in corners.min(axis=0))
-        right, bottom = (math.ceil(value) for value in corners.max(axis=0))
-        return Box(top, left, bottom, right) if bottom > top and right > left else None
+        return _surround([ring for polygon in self.polygons for ring in polygon])
 
     @cached_property
     def area(self) -> float:
@@ -74,9 +72,16 @@ class Outline:
     def cover(self, box: Box) -> Mask:
         """By the centres of the pixels."""
         covered = np.zeros((box.height, box.width), bool)
-        for polygon in self.polygons:
-            covered |= _fill(polygon, box)
+        for polygon, around in zip(self.polygons, self._around, strict=True):
+            inside = _overlap(around, box)
+            if inside is not None:
+                covered[inside.move(-box.top, -box.left).slices()] |= _fill(polygon, inside)
         return covered
+
+    @cached_property
+    def _around(self) -> list[Box | None]:
+        """The box of each polygon by itself."""
+        return [_surround(polygon) for polygon in self.polygons]
 
     def scale(self, down: float, across: float) -> "Outline":
         """The same corners, where they lie then."""
@@ -131,20 +136,28 @@ class Stamp:
         return Outline(((np.array(corners) * np.array([across, down]),),), self.category)
 
 
-def rasterise(shapes: Sequence[Shape], box: Box, places: Iterable[int] | None = None) -> tuple[NDArray[np.int32], int]:
+def rasterise(
+    shapes: Sequence[Shape],
+    box: Box,
+    places: Iterable[int] | None = None,
+    *,
+    check: Callable[[], None] | None = None,
+) -> tuple[NDArray[np.int32], int]:
     """The objects within a box, as labels (box.height, box.width): object i has the number i + 1, 0 is background.
 
     Where two overlap, the smaller one has the pixels, of equals the earlier one: so a part of an image shows what the
     whole does. Also how many pixels of the box were wanted by more than one. `places`: of the objects that may touch
-    the box, in their order, where that is known.
+    the box, in their order, where that is known. `check` is called now and then, and may raise to break it off.
     """
     canvas = Canvas.blank(box.height, box.width)
     for place in range(len(shapes)) if places is None else places:
         shape = shapes[place]
         inside = _overlap(shape.box, box)
-        if inside is not None:
-            window = inside.move(-box.top, -box.left).slices()
-            canvas.paint(window, shape.cover(inside), size=shape.area, number=place + 1)
+        for strip in _strips(inside) if inside is not None else ():
+            if check is not None:
+                check()
+            window = strip.move(-box.top, -box.left).slices()
+            canvas.paint(window, shape.cover(strip), size=shape.area, number=place + 1)
     return canvas.labels, canvas.contested
 
 
@@ -163,6 +176,21 @@ def to_ring(points: Any) -> Ring:
     if not (np.abs(ring) <= FURTHEST).all():
         raise ValueError("a corner lies beyond all images")
     return ring
+
+
+def _surround(rings: Sequence[Ring]) -> Box | None:
+    """The smallest rectangle of whole pixels around them; None if it has none."""
+    corners = np.concatenate(rings)
+    left, top = (math.floor(value) for value in corners.min(axis=0))
+    right, bottom = (math.ceil(value) for value in corners.max(axis=0))
+    return Box(top, left, bottom, right) if bottom > top and right > left else None
+
+
+def _strips(box: Box) -> Iterator[Box]:
+    """The box in strips of columns, `STRIP` px each."""
+    width = max(STRIP // box.height, 1)
+    for left in range(box.left, box.right, width):
+        yield Box(box.top, left, box.bottom, min(left + width, box.right))
 
 
 def _corners(box: Box) -> list[list[int]]:
@@ -190,12 +218,13 @@ def _fill(rings: Sequence[Ring], box: Box) -> Mask:
     Each edge is followed through the rows that it crosses, at the height of the pixels' centres; where it crosses is
     computed in the coordinates of the image, so that it does not depend on the box.
     """
-    toggles = np.zeros(box.height * (box.width + 1), np.int64)
+    toggles = np.zeros((box.height, box.width + 1), np.uint8)  # beyond 255 they begin anew: even stays even
     for ring in rings:
         for rows, columns in _cross(ring, box):
-            toggles += np.bincount((rows - box.top) * (box.width + 1) + columns - box.left, minlength=toggles.size)
-    inside: Mask = np.cumsum(toggles.reshape(box.height, box.width + 1), axis=1) % 2 == 1
-    return inside[:, :-1]
+            np.add.at(toggles.reshape(-1), (rows - box.top) * (box.width + 1) + columns - box.left, 1)
+    np.cumsum(toggles, axis=1, dtype=np.uint8, out=toggles)
+    toggles &= 1
+    return toggles.view(bool)[:, :-1]
 
 
 def _cross(ring: Ring, box: Box) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

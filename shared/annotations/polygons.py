@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from shared.annotations.outlines import Outline, Shape, Stamp, to_ring
 from shared.annotations.run_lengths import uncompress_runs
 from shared.annotations.shapes import Shapes
 from shared.errors import Rejected
-from shared.layouts.documents import walk
+from shared.layouts.documents import short_name, walk
 
 LARGEST_JSON = 512 * 2**20  # bytes
 MOST_RUNS = 50_000_000  # of one object
 REGIONS = ("annotation", "tile", "tma_core", "root")  # QuPath's kinds of objects that may surround the cells
 MOST_CLASSES = 255
+_ASKED = ("id", "iscrowd", "category_id", "segmentation")  # of COCO's objects
 
 
 def read_text(path: Path, name: str) -> bytes:
@@ -85,7 +85,7 @@ def _read_feature(feature: Mapping[str, Any], name: str) -> tuple[_Polygons | No
     return (
         _read_geometry(geometry if isinstance(geometry, dict) else {}, name),
         str(kind).lower() if kind is not None else None,
-        called if isinstance(called, str) and called else None,
+        short_name(called) if isinstance(called, str) and called else None,
     )
 
 
@@ -102,15 +102,16 @@ def _read_geometry(geometry: Mapping[str, Any], name: str) -> _Polygons | None:
 
 
 @dataclass(frozen=True)
-class _Coco:
+class CocoFile:
     """A COCO file, taken apart by image."""
 
+    name: str
     sizes: Mapping[str, tuple[int, int]]  # id of the image → (height, width) where the file tells
     objects: Mapping[str, list[dict[str, Any]]]
     categories: Mapping[str, str]  # id → name
 
 
-def read_coco(path: Path, name: str, image: str, *, size: tuple[int, int], classes: Sequence[str] = ()) -> Shapes:
+def read_coco(file: CocoFile, image: str, *, size: tuple[int, int], classes: Sequence[str] = ()) -> Shapes:
     """The objects that a COCO file lists for the image of this id. Crowds, which are no single objects, are left out.
 
     `size`: (height, width) of the image, px, for run lengths. `classes`: as for `read_geojson`.
@@ -118,8 +119,7 @@ def read_coco(path: Path, name: str, image: str, *, size: tuple[int, int], class
     Raises:
         Rejected: damaged, or made for an image of another size.
     """
-    file = _open_coco(path, name, path.stat().st_mtime_ns, path.stat().st_size)
-    told = file.sizes.get(image)
+    name, told = file.name, file.sizes.get(image)
     if told is not None and told != size:
         raise Rejected(
             f"{name}: made for an image of {told[1]} × {told[0]} px, but it has {size[1]} × {size[0]} px; send the "
@@ -133,15 +133,17 @@ def read_coco(path: Path, name: str, image: str, *, size: tuple[int, int], class
         _read_object(item, numbers.get(called or "", 0), size, name) for item, called in zip(single, names, strict=True)
     ]
     drawn = [shape for shape in shapes if shape is not None]
-    notes = [f"crowds, left out: {len(objects) - len(single)}"] if len(single) < len(objects) else []
-    if len(drawn) < len(shapes):
-        notes.append(f"objects without outlines, left out: {len(shapes) - len(drawn)}")
-    return Shapes(name, drawn, {number: called for called, number in numbers.items()}, tuple(notes))
+    counts = {
+        "crowds, left out": len(objects) - len(single),
+        "objects without outlines, left out": len(shapes) - len(drawn),
+        "objects of a category that is not listed": names.count(None) if numbers else 0,
+    }
+    notes = tuple(f"{what}: {number}" for what, number in counts.items() if number)
+    return Shapes(name, drawn, {number: called for called, number in numbers.items()}, notes)
 
 
-@lru_cache(maxsize=2)
-def _open_coco(path: Path, name: str, changed: int, size: int) -> _Coco:  # noqa: ARG001  # what tells files apart
-    """Kept, since every image of a dataset asks the same file."""
+def open_coco(path: Path, name: str) -> CocoFile:
+    """Raises Rejected for a file that is damaged or too large."""
     sizes: dict[str, tuple[int, int]] = {}
     objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
     categories: dict[str, str] = {}
@@ -151,10 +153,10 @@ def _open_coco(path: Path, name: str, changed: int, size: int) -> _Coco:  # noqa
         if key == "images" and isinstance(item.get("height"), int) and isinstance(item.get("width"), int):
             sizes[str(item.get("id"))] = item["height"], item["width"]
         elif key == "annotations":
-            objects[str(item.get("image_id"))].append(item)
+            objects[str(item.get("image_id"))].append({key: item[key] for key in _ASKED if key in item})
         elif key == "categories":
-            categories[str(item.get("id"))] = str(item.get("name"))
-    return _Coco(sizes, dict(objects), categories)
+            categories[str(item.get("id"))] = short_name(item.get("name"))
+    return CocoFile(name, sizes, dict(objects), categories)
 
 
 def _read_object(item: Mapping[str, Any], category: int, size: tuple[int, int], name: str) -> Shape | None:

@@ -1,6 +1,6 @@
 """The objects of an annotation file, to be drawn wherever and as large as they are needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,13 +23,14 @@ class Shapes:
     class_names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def draw(self, box: Box) -> Annotation:
+    def draw(self, box: Box, check: Callable[[], None] | None = None) -> Annotation:
         """The annotation of a part of the image, or of the whole.
 
-        Labels are the same wherever the box lies: the object's place in the file, counted from 1.
+        Labels are the same wherever the box lies: the object's place in the file, counted from 1. `check` is called now
+        and then, and may raise to break it off.
         """
         try:
-            labels, contested = rasterise(self.shapes, box, self._find_near(box))
+            labels, contested = rasterise(self.shapes, box, self._find_near(box), check=check)
         except ValueError as error:
             raise Rejected(f"{self.source}: an object cannot be drawn ({error}); export it again") from error
         notes = (f"pixels of more than one object, which the smaller one has: {contested}",) if contested else ()

@@ -3,18 +3,17 @@
 Rows go at once, bytes later: an object may be a file of other datasets, or be wanted again a moment from now.
 """
 
-import logging
 from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from shared.domain import dataset_locks, rounds
 from shared.errors import Conflict, NotFound
 from shared.storage import Storage
 from shared.tables import Dataset, DatasetFile, DatasetVersion, Job, StoredObject
-
-log = logging.getLogger(__name__)
+from shared.tables.jobs import JobKind
 
 ROUND = 1000  # objects of one round
 
@@ -30,6 +29,7 @@ def delete_version(session: Session, workspace_id: UUID, dataset_id: UUID, numbe
         DatasetVersion.number == number,
     )
     with session.begin():
+        dataset_locks.hold(session, workspace_id, dataset_id)
         # Orders hold a share of the row until they are rows themselves: none slips in between look and deletion.
         version_id = session.scalar(query.with_for_update())
         if version_id is None:
@@ -40,17 +40,14 @@ def delete_version(session: Session, workspace_id: UUID, dataset_id: UUID, numbe
 
 def delete_dataset(session: Session, workspace_id: UUID, dataset_id: UUID) -> None:
     """Delete a dataset and all its versions. Raises as `delete_version` does."""
-    dataset = Dataset.workspace_id == workspace_id, Dataset.id == dataset_id
     versions = select(DatasetVersion.id).where(
         DatasetVersion.workspace_id == workspace_id, DatasetVersion.dataset_id == dataset_id
     )
     with session.begin():
-        name = session.scalar(select(Dataset.name).where(*dataset).with_for_update())
-        if name is None:
-            raise NotFound(f"there is no dataset {dataset_id} in your workspace")
+        name = dataset_locks.hold(session, workspace_id, dataset_id).name
         ids = session.scalars(versions.order_by(DatasetVersion.id).with_for_update()).all()
         _refuse_if_used(session, workspace_id, ids, what=f"dataset {name!r}", into=dataset_id)
-        session.execute(delete(Dataset).where(*dataset))
+        session.execute(delete(Dataset).where(Dataset.workspace_id == workspace_id, Dataset.id == dataset_id))
 
 
 def collect(session: Session, storage: Storage, *, seconds: float) -> int:
@@ -59,9 +56,11 @@ def collect(session: Session, storage: Storage, *, seconds: float) -> int:
     Any number may collect at once, and be killed at any time: what was removed from the store only is found again.
     Foreign objects stay where they are; only their rows go.
     """
+    # In no fixed order: those that the store does not remove must not be the first of every round.
+    unwanted = select(StoredObject.id).where(*_unwanted(seconds)).order_by(func.random()).limit(ROUND)
     with session.begin():
-        found = session.scalars(select(StoredObject.id).where(*_unwanted(seconds)).limit(ROUND)).all()
-    return sum(_collect(session, storage, object_id, seconds) for object_id in found)
+        found = session.scalars(unwanted).all()
+    return rounds.remove_each(found, lambda object_id: _collect(session, storage, object_id, seconds))
 
 
 def _collect(session: Session, storage: Storage, object_id: UUID, seconds: float) -> bool:
@@ -81,8 +80,15 @@ def _collect(session: Session, storage: Storage, object_id: UUID, seconds: float
 
 
 def _unwanted(seconds: float) -> tuple[ColumnElement[bool], ...]:
+    """What a job that makes files has announced is wanted until the job is over, however long it takes."""
     lately = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    return StoredObject.wanted_at < lately, ~exists().where(DatasetFile.object_id == StoredObject.id)
+    announced = exists().where(
+        Job.workspace_id == StoredObject.workspace_id,
+        Job.kind.in_((JobKind.INGEST, JobKind.PREPROCESS)),
+        Job.finished_at.is_(None),
+        Job.created_at <= StoredObject.wanted_at,
+    )
+    return StoredObject.wanted_at < lately, ~exists().where(DatasetFile.object_id == StoredObject.id), ~announced
 
 
 def _refuse_if_used(

@@ -11,7 +11,7 @@ from sqlalchemy import Select, delete, exists, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
-from shared.domain import objects, pages
+from shared.domain import dataset_locks, objects, pages
 from shared.domain.objects import Content
 from shared.errors import Conflict, Invalid, NotFound
 from shared.tables import Dataset, DatasetFile, DatasetVersion
@@ -109,11 +109,11 @@ def add_version(
     """The dataset's next version, within the caller's transaction. The dataset is locked until that ends.
 
     `digest` identifies the version among those of the dataset: of one that has it already, that one is given back as
-    it is. By default it is of the files.
+    it is. By default it is of the files. Raises NotFound if the dataset was deleted meanwhile.
     """
     digest = digest or digest_of(files)
     # One at a time per dataset: version numbers have no gaps and no twins.
-    session.refresh(dataset, with_for_update=True)
+    dataset = dataset_locks.hold(session, dataset.workspace_id, dataset.id)
     same = session.scalar(_versions(dataset).where(DatasetVersion.digest == digest))
     if same is not None:
         return same
@@ -266,6 +266,8 @@ def _add_files(session: Session, version: DatasetVersion, files: Sequence[Listab
     objects.touch(session, sorted(set(placed)))
     hashed = [Content(file.sha256, file.bytes) for file in files if file.object_id is None and file.sha256 is not None]
     found = objects.ensure(session, version.workspace_id, hashed)
+    for content in hashed:  # who made them knows; who announced them before may have been wrong
+        found[content.sha256].bytes = content.bytes
     rows = [
         {
             "id": uuid4(),

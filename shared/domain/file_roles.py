@@ -24,6 +24,11 @@ def tell(names: Iterable[str]) -> tuple[dict[str, FileRole], int]:
     return roles, folders + sum(found is FileRole.IMAGE for found in roles.values())
 
 
+def folders_of(names: Iterable[str]) -> set[str]:
+    """Every folder that a file is in, by its path."""
+    return {name[:end] for name in names for end, letter in enumerate(name) if letter == "/"}
+
+
 def _role(name: str, parts: set[str], present: set[tuple[str, str]]) -> FileRole:
     if name in parts:
         return FileRole.PART

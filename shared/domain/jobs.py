@@ -142,8 +142,10 @@ def _find_same(session: Session, workspace_id: UUID, order: Order, key: str) -> 
 
 def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
     kind = JobKind(order.kind)
+    if isinstance(order, IngestIn):
+        versions.hold_dataset(session, workspace_id, order)
     version = versions.find(session, workspace_id, order)
-    spec = _specify(session, workspace_id, order, version)
+    spec = _specify(session, workspace_id, order, version, key)
     job = Job(workspace_id=workspace_id, kind=kind, spec=spec, idempotency_key=key, order_digest=_digest(order))
     session.add(job)
     session.flush()
@@ -153,14 +155,14 @@ def _add(session: Session, workspace_id: UUID, order: Order, key: str) -> Job:
     return job
 
 
-def _specify(session: Session, workspace_id: UUID, order: Order, version: DatasetVersion) -> Json:
+def _specify(session: Session, workspace_id: UUID, order: Order, version: DatasetVersion, key: str) -> Json:
     match order:
         case SegmentIn():
             return segment.specify(session, workspace_id, order, version)
         case TrainIn():
             return train.specify(session, workspace_id, order, version)
         case IngestIn():
-            return ingest.specify(session, workspace_id, order, version)
+            return ingest.specify(session, workspace_id, order, version, key=key)
         case PreprocessIn():
             return preprocess.specify(session, workspace_id, order, version)
 

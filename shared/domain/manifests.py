@@ -1,21 +1,23 @@
 """Manifests: what ingest and preprocess say about the images of a dataset version."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 from sqlalchemy.orm import Session
 
-from shared.domain import datasets, objects
+from shared.domain import dataset_locks, datasets, objects
 from shared.domain.datasets import VersionFile
 from shared.domain.objects import Verified
 from shared.domain.orders import bundles, versions
+from shared.schemas.manifests import FILE_MISSING, NOT_EXAMINED
 from shared.schemas.steps import as_json, image_steps, read_steps
-from shared.tables import Dataset, DatasetImage, DatasetVersion, Job, JobImage
+from shared.tables import DatasetImage, DatasetVersion, Job, JobImage
 from shared.tables.base import Json
 from shared.tables.datasets import ManifestState, VersionState
-from shared.tables.jobs import JobKind, Stage
+from shared.tables.jobs import ImageState, JobKind, Stage
 
 AT_ONCE = 500  # rows
 STAGE_OF = {JobKind.INGEST: Stage.EXAMINE, JobKind.PREPROCESS: Stage.TRANSFORM}
@@ -78,9 +80,10 @@ def settle(session: Session, job: Job, manifest: NewManifest) -> None:
     owner = {"workspace_id": version.workspace_id, "version_id": version.id}
     before = DatasetImage.workspace_id == version.workspace_id, DatasetImage.version_id == version.id
     session.execute(delete(DatasetImage).where(*before))  # of an ingest that accepted none of them
-    rows = [{"id": uuid4(), **owner, "ordinal": ordinal, **row} for ordinal, row in enumerate(manifest.images)]
-    for first in range(0, len(rows), AT_ONCE):
-        session.execute(insert(DatasetImage), rows[first : first + AT_ONCE])
+    for first in range(0, len(manifest.images), AT_ONCE):
+        some = enumerate(manifest.images[first : first + AT_ONCE], first)
+        rows = [{"id": uuid4(), **owner, "ordinal": ordinal, **row} for ordinal, row in some]
+        session.execute(insert(DatasetImage), rows)
 
 
 def walk_images(session: Session, job: Job) -> Iterator[JobImage]:
@@ -101,13 +104,12 @@ def find_result(session: Session, job: Job) -> DatasetVersion | None:
             return session.scalar(
                 select(DatasetVersion).where(DatasetVersion.workspace_id == job.workspace_id, DatasetVersion.id == id_)
             )
-        digest = job.spec["cache_digest"]
         made = select(DatasetVersion).where(
-            DatasetVersion.workspace_id == job.workspace_id,
-            DatasetVersion.dataset_id == UUID(job.spec["into"]),
-            DatasetVersion.cache_digest == digest,
+            DatasetVersion.workspace_id == job.workspace_id, DatasetVersion.dataset_id == UUID(job.spec["into"])
         )
-        return session.scalar(made.order_by(DatasetVersion.number).limit(1))
+        own, twins = DatasetVersion.job_id == job.id, DatasetVersion.cache_digest == job.spec["cache_digest"]
+        found = session.scalars(made.where(or_(own, twins)).order_by(DatasetVersion.number)).all()
+        return next((version for version in found if version.job_id == job.id), next(iter(found), None))
 
 
 def _ingested(session: Session, job: Job, manifest: NewManifest) -> DatasetVersion | None:
@@ -126,24 +128,36 @@ def _mark_read(session: Session, version: DatasetVersion, read: Mapping[str, Ver
 
 
 def _made(session: Session, job: Job, manifest: NewManifest) -> DatasetVersion | None:
-    """A new version; None if a twin of this job made the same before."""
-    source = datasets.find_version(session, job.workspace_id, versions.find_id(job))
-    steps = read_steps(job.spec["parameters"]["steps"])
+    """A new version; None if a twin of this job made the same before.
+
+    One that lacks images, for reasons that may be gone another time, is not given to who orders the same again.
+    """
     if manifest.state is VersionState.INVALID:
         return None
-    into = session.get_one(Dataset, UUID(job.spec["into"]))
+    into = dataset_locks.hold(session, job.workspace_id, UUID(job.spec["into"]))
+    source = datasets.find_version(session, job.workspace_id, versions.find_id(job))
+    whole, digest = _is_whole(session, job, manifest), job.spec["cache_digest"]
     version = datasets.add_version(
         session,
         into,
         files=manifest.files,
         parent=source if source.dataset_id == into.id else None,
         state=VersionState.READY,
-        digest=job.spec["cache_digest"],
+        digest=digest if whole else hashlib.sha256(f"{digest} {job.id}".encode()).hexdigest(),
     )
-    if version.cache_digest is not None:
+    if version.job_id is not None:
         return None
-    version.cache_digest, version.job_id = job.spec["cache_digest"], job.id
+    version.cache_digest, version.job_id = digest if whole else None, job.id
     version.layout, version.summary = manifest.layout, manifest.summary
-    version.steps = [*source.steps, *as_json(image_steps(steps))]
+    version.steps = [*source.steps, *as_json(image_steps(read_steps(job.spec["parameters"]["steps"])))]
     version.origin = {"preprocess": {"version": versions.describe(source), **job.spec["parameters"]}}
     return version
+
+
+def _is_whole(session: Session, job: Job, manifest: NewManifest) -> bool:
+    """Whether the same job, done again, would fail for the same images."""
+    problems = [problem["code"] for image in manifest.images for problem in image.get("problems", ())]
+    failed = select(JobImage.error).where(JobImage.job_id == job.id, JobImage.state == ImageState.FAILED)
+    return not {FILE_MISSING, NOT_EXAMINED}.intersection(problems) and all(
+        error is not None and error["type"] == "input" for error in session.scalars(failed)
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -83,34 +83,50 @@ def register(session: Session, workspace_id: UUID, bucket: str, listed: Sequence
 
     An object that has another `etag` than the row there is gets a row of its own.
     """
+    touch(session, [row.id for row in _find_foreign(session, workspace_id, bucket, listed).values()])
+    known = _find_foreign(session, workspace_id, bucket, listed)  # after locking: a collector may have been faster
     rows = [
         {"bucket": bucket, "key": one.key, "bytes": one.bytes, "etag": one.etag, **_owner(workspace_id)}
         for one in sorted(listed, key=lambda one: one.key)
+        if one.key not in known
     ]
-    found: dict[str, StoredObject] = {}
-    foreign = select(StoredObject).where(StoredObject.workspace_id == workspace_id, StoredObject.bucket == bucket)
     for first in range(0, len(rows), AT_ONCE):
-        some = rows[first : first + AT_ONCE]
-        session.execute(insert(StoredObject).values(some).on_conflict_do_nothing())
-        etags = {row["key"]: row["etag"] for row in some}
-        for row in session.scalars(foreign.where(StoredObject.key.in_(etags))):
-            if row.etag == etags[row.key]:
-                found[row.key] = row
-    touch(session, [row.id for row in found.values()])
-    return found
+        # Whoever was faster registers the same object. Updated all the same: that locks the row.
+        session.execute(
+            insert(StoredObject)
+            .values(rows[first : first + AT_ONCE])
+            .on_conflict_do_update(
+                index_elements=["workspace_id", "bucket", "key", "etag"],
+                index_where=StoredObject.bucket.is_not(None),
+                set_={"wanted_at": func.now()},
+            )
+        )
+    return _find_foreign(session, workspace_id, bucket, listed)
 
 
 def mark_verified(session: Session, found: Mapping[UUID, Verified]) -> None:
     """These objects, by id, were read whole: what their bytes are. In the caller's transaction.
 
-    Files of foreign objects, whose hash nobody knew, get it, too.
+    Files of foreign objects, whose hash nobody knew, get it, too. A foreign object keeps the etag it was registered by,
+    which tells it from what replaces it; one of the platform's own keeps what it has if the store was not asked.
     """
     ids = sorted(found)
+    mark = (
+        update(StoredObject)
+        .where(StoredObject.id == bindparam("row"))
+        .values(
+            sha256=bindparam("read"),
+            etag=case(
+                (StoredObject.bucket.is_(None), func.coalesce(bindparam("told"), StoredObject.etag)),
+                else_=StoredObject.etag,
+            ),
+            verified_at=func.now(),
+        )
+    )
     for first in range(0, len(ids), AT_ONCE):
         some = ids[first : first + AT_ONCE]
-        rows = [{"id": id_, "sha256": found[id_].sha256, "etag": found[id_].etag} for id_ in some]
-        session.execute(update(StoredObject), rows)
-        session.execute(update(StoredObject).where(StoredObject.id.in_(some)).values(verified_at=func.now()))
+        rows = [{"row": id_, "read": found[id_].sha256, "told": found[id_].etag} for id_ in some]
+        session.connection().execute(mark, rows)
         unknown = DatasetFile.object_id.in_(some), DatasetFile.sha256.is_(None)
         hashes = select(StoredObject.sha256).where(StoredObject.id == DatasetFile.object_id).scalar_subquery()
         session.execute(
@@ -122,6 +138,22 @@ def doubt(session: Session, ids: Sequence[UUID]) -> None:
     """The store lacks these objects: what was known of their bytes is not of those that come next."""
     values = {"verified_at": None, "etag": None}
     session.execute(update(StoredObject).where(StoredObject.id.in_(ids)).values(values))
+
+
+def _find_foreign(
+    session: Session, workspace_id: UUID, bucket: str, listed: Sequence[Listed]
+) -> dict[str, StoredObject]:
+    """The rows of exactly these objects, by key, as far as there are any."""
+    etags = {one.key: one.etag for one in listed}
+    keys = sorted(etags)
+    foreign = select(StoredObject).where(StoredObject.workspace_id == workspace_id, StoredObject.bucket == bucket)
+    found: dict[str, StoredObject] = {}
+    for first in range(0, len(keys), AT_ONCE):
+        some = foreign.where(StoredObject.key.in_(keys[first : first + AT_ONCE]))
+        for row in session.scalars(some.execution_options(populate_existing=True)):
+            if row.etag == etags[row.key]:
+                found[row.key] = row
+    return found
 
 
 def _insert(session: Session, workspace_id: UUID, contents: Sequence[Content]) -> None:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from shared.domain import datasets, file_roles, objects, sources, uploads
+from shared.domain import dataset_locks, datasets, file_roles, objects, sources, uploads
 from shared.domain.datasets import VersionFile, few
 from shared.domain.objects import Content
 from shared.errors import Invalid
 from shared.layouts.detection import detect
-from shared.schemas.datasets import FileIn
+from shared.schemas.datasets import DERIVED, FileIn
 from shared.storage import Listed, Storage
 from shared.tables import Dataset, DatasetVersion, Source, StoredObject
 from shared.tables.datasets import FileRole
@@ -26,15 +26,16 @@ def seal(
     """Freeze `files` as the next version; the same files again give the version there is.
 
     `parent`: number of the version that this one goes on from; the newest by default. Raises Invalid, naming the
-    files, where a name stands twice or the store lacks bytes or has another number of them.
+    files, where a name cannot stand beside the others or the store lacks bytes or has another number of them, and
+    NotFound if the dataset was deleted meanwhile.
     """
-    _check_names(files)
+    _check_names([file.name for file in files])
     roles, images = file_roles.tell(file.name for file in files)
     # Announced first: nobody collects an object between the look at it and the version that refers to it.
     rows = objects.announce(session, dataset.workspace_id, [Content(file.sha256, file.bytes) for file in files])
     _check_stored(storage, rows, files)
     with session.begin():
-        session.refresh(dataset, with_for_update=True)
+        dataset = dataset_locks.hold(session, dataset.workspace_id, dataset.id)
         for file in files:
             rows[file.sha256].bytes = file.bytes
         listed = [VersionFile(f.name, f.sha256, f.bytes, roles[f.name], rows[f.sha256].id) for f in files]
@@ -49,10 +50,11 @@ def register(
     Raises as `seal` does, and as `sources.list_below`.
     """
     files = sources.list_below(storage, source, path)
+    _check_names(list(files))
     roles, images = file_roles.tell(files)
     digest = datasets.digest_lines(f"{one.etag} {one.bytes} {name}\n" for name, one in files.items())
     with session.begin():
-        session.refresh(dataset, with_for_update=True)
+        dataset = dataset_locks.hold(session, dataset.workspace_id, dataset.id)
         rows = objects.register(session, dataset.workspace_id, source.bucket, list(files.values()))
         listed = [_foreign(name, one, rows, roles) for name, one in sorted(files.items())]
         return _freeze(session, dataset, listed, digest, images=images, parent=parent)
@@ -99,10 +101,17 @@ def _versions(dataset: Dataset) -> Select[DatasetVersion]:
     )
 
 
-def _check_names(files: Sequence[FileIn]) -> None:
-    twice = [name for name, times in Counter(file.name for file in files).items() if times > 1]
+def _check_names(names: Sequence[str]) -> None:
+    """Raises Invalid where files would be in each other's way, or in that of files that jobs make."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise Invalid(f"each file needs a name of its own; more than one is called: {few(sorted(twice))}")
+    reserved = sorted(name for name in names if name.startswith(DERIVED))
+    if reserved:
+        raise Invalid(f"the folder {DERIVED} is kept for what jobs make of a dataset; rename it: {few(reserved)}")
+    both = sorted(file_roles.folders_of(names).intersection(names))
+    if both:
+        raise Invalid(f"these are names of a file and of a folder at once, which no disk can hold: {few(both)}")
 
 
 def _check_stored(storage: Storage, rows: Mapping[str, StoredObject], files: Sequence[FileIn]) -> None:

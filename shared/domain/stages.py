@@ -10,7 +10,7 @@ preprocess  ARRANGE ──► TRANSFORM × bundles ──► REPORT         ─�
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
@@ -20,7 +20,7 @@ from shared.queue import TRAIN, WORK
 from shared.tables import Block, DatasetVersion, Job, JobImage
 from shared.tables.base import Json
 from shared.tables.datasets import VersionState
-from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobState, Stage
+from shared.tables.jobs import OPEN_BLOCK, BlockState, ImageState, JobKind, JobState, Stage
 from shared.tables.models import ModelState
 
 ENDED = "overtile_job_ended"  # the channel on which PostgreSQL tells the ids of jobs that have ended
@@ -175,12 +175,16 @@ def _find_unreported(session: Session, job: Job) -> Json | None:
 
 def _release_version(session: Session, job: Job) -> None:
     """An ingest that ended without a manifest leaves the version as it found it."""
+    if job.kind is not JobKind.INGEST:
+        return
+    found = job.spec["found_as"]
     held = update(DatasetVersion).where(
         DatasetVersion.workspace_id == job.workspace_id,
         DatasetVersion.job_id == job.id,
         DatasetVersion.state == VersionState.INGESTING,
     )
-    session.execute(held.values(state=VersionState.SEALED))
+    before = UUID(found["job_id"]) if found["job_id"] else None
+    session.execute(held.values(state=VersionState(found["state"]), job_id=before))
 
 
 def _has_open(session: Session, job: Job, image: JobImage | None = None) -> bool:

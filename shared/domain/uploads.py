@@ -4,7 +4,7 @@ The bytes never pass the API. What has arrived is asked of the store whenever it
 of the store is meant, so that whoever goes on with a file goes on with the same one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,9 +14,9 @@ from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.domain import objects
+from shared.domain import objects, rounds
 from shared.domain.objects import Content
-from shared.errors import Conflict, NotFound, Unavailable
+from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.schemas.datasets import FileIn
 from shared.storage import OBJECTS, Begun, Listed, Part, Storage
 from shared.tables import StoredObject, Upload
@@ -58,8 +58,12 @@ def part_bytes_of(size: int) -> int:
 
 
 def request(session: Session, storage: Storage, workspace_id: UUID, files: Sequence[FileIn]) -> list[Target]:
-    """For each file where to send it, to nowhere if the workspace has these bytes, whatever dataset they came with."""
+    """For each file where to send it, to nowhere if the workspace has these bytes, whatever dataset they came with.
+
+    Raises Invalid for a file that is known by its hash and has another size.
+    """
     rows = objects.announce(session, workspace_id, [Content(file.sha256, file.bytes) for file in files])
+    _check_sizes(rows, files)
     held = look_up(storage, rows)
     _doubt_lost(session, rows, held)
     targets: dict[str, Target] = {}
@@ -110,12 +114,34 @@ def abort_abandoned(session: Session, storage: Storage, *, seconds: float) -> in
 
     Also those that the store knows and no row names: whoever began them was killed before it could note them.
     """
-    abandoned = 0
-    for upload in _find_abandoned(session, seconds):
+
+    def give_up(upload: Upload) -> bool:
         storage.abort_parts(upload.key, upload.store_upload)
         _forget(session, upload)
-        abandoned += 1
-    return abandoned + sum(1 for _ in _abort_unknown(session, storage, seconds))
+        return True
+
+    def give_up_unknown(begun: Begun) -> bool:
+        with session.begin():
+            known = session.scalar(select(exists().where(Upload.store_upload == begun.upload, Upload.key == begun.key)))
+        if not known:
+            storage.abort_parts(begun.key, begun.upload)
+        return not known
+
+    abandoned = rounds.remove_each(_find_abandoned(session, seconds), give_up)
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    old = [begun for begun in storage.list_begun(OBJECTS) if begun.since < since]
+    return abandoned + rounds.remove_each(old, give_up_unknown)
+
+
+def _check_sizes(rows: Mapping[str, StoredObject], files: Sequence[FileIn]) -> None:
+    """Bytes that were read whole have one size: who announces another one errs, and must not write over them."""
+    for file in files:
+        row = rows[file.sha256]
+        if row.verified_at is not None and row.bytes != file.bytes:
+            raise Invalid(
+                f"{file.name}: the file of sha256 {file.sha256} has {row.bytes} bytes, and {file.bytes} are announced; "
+                "hash the file again"
+            )
 
 
 def _doubt_lost(session: Session, rows: Mapping[str, StoredObject], held: Mapping[str, Listed | None]) -> None:
@@ -133,6 +159,7 @@ def _go_on(session: Session, storage: Storage, row: StoredObject, file: FileIn, 
         return Parts(size, {}, 0)
     for _ in range(TRIES):
         upload = _find(session, storage, row, file) or _begin(session, storage, row, file)
+
         try:
             arrived = _sound(storage.list_parts(upload.key, upload.store_upload), upload)
         except NotFound:  # completed or given up a moment ago, or lost when the store was started again
@@ -169,9 +196,11 @@ def _begin(session: Session, storage: Storage, row: StoredObject, file: FileIn) 
         "key": row.key,
         "store_upload": name,
     }
+    # Updated where there is one, to nothing new: that locks the row, so that nobody ends it before it is read.
+    noted = insert(Upload).values(values)
+    noted = noted.on_conflict_do_update(index_elements=["workspace_id", "sha256"], set_={"sha256": file.sha256})
     with session.begin():
-        session.execute(insert(Upload).values(values).on_conflict_do_nothing())
-        upload = session.scalars(_uploads(row.workspace_id, file.sha256)).one()
+        upload = session.scalars(noted.returning(Upload), execution_options={"populate_existing": True}).one()
     if upload.store_upload != name:
         storage.abort_parts(row.key, name)
     return upload
@@ -224,14 +253,5 @@ def _find_abandoned(session: Session, seconds: float) -> Sequence[Upload]:
         StoredObject.wanted_at >= since,
     )
     with session.begin():
-        return session.scalars(select(Upload).where(Upload.created_at < since, ~wanted).limit(ROUND)).all()
-
-
-def _abort_unknown(session: Session, storage: Storage, seconds: float) -> Iterator[Begun]:
-    since = datetime.now(UTC) - timedelta(seconds=seconds)
-    for begun in [begun for begun in storage.list_begun(OBJECTS) if begun.since < since]:
-        with session.begin():
-            known = session.scalar(select(exists().where(Upload.store_upload == begun.upload, Upload.key == begun.key)))
-        if not known:
-            storage.abort_parts(begun.key, begun.upload)
-            yield begun
+        abandoned = select(Upload).where(Upload.created_at < since, ~wanted)
+        return session.scalars(abandoned.order_by(func.random()).limit(ROUND)).all()

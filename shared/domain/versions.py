@@ -6,7 +6,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from shared.errors import Invalid
 from shared.tables import Dataset, DatasetFile, DatasetImage, DatasetVersion
@@ -81,10 +81,11 @@ def list_page(
 def list_files(
     session: Session, version: DatasetVersion, *, role: FileRole | None, cursor: str | None, limit: int
 ) -> tuple[Sequence[DatasetFile], str | None]:
-    """One page of the version's files, in its order."""
+    """One page of the version's files with their objects, in its order."""
     query = select(DatasetFile).where(
         DatasetFile.workspace_id == version.workspace_id, DatasetFile.version_id == version.id
     )
+    query = query.options(joinedload(DatasetFile.object))
     if role is not None:
         query = query.where(DatasetFile.role == role)
     return _page(session, query, row=DatasetFile, cursor=cursor, limit=limit)

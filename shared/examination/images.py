@@ -15,8 +15,10 @@ from shared.examination.intensities import Intensities, Sharpness, mean_channels
 from shared.examination.thumbnails import SIDE, encode_thumbnail
 from shared.imaging.levels import COUNT
 from shared.imaging.tiling import Box, Pixels
+from shared.layouts.documents import short_name
 from shared.schemas.manifests import Problem
 from shared.slides import Slide
+from shared.slides.windows import store
 
 WHOLE = 64_000_000  # px; larger images are sampled
 BAND = 2**22  # px read at once, or a row of the file's tiles
@@ -24,16 +26,32 @@ REGION, REGIONS = 256, 8  # px; a sample is 8 × 8 regions spread evenly
 BINS = 64  # of the histogram that is kept
 GROUND = 30  # grey levels, where no light comes from
 DARK, LIGHT = 90, 140  # grey levels: a median below tells a dark picture, above a bright one
+GLASS = 3.0  # times as far as to the brightest lie the darkest pixels of a grey picture of dark things on glass
+# Averages over so many pixels tell noise from things; of these, and of the pixels, how much more than noise explains.
+ENOUGH, SCATTER, SPARE = 16, 4.0, 1.3
+LAPLACE = 20.0  # by which the Laplacian multiplies the variance of noise that no pixel shares with another: 4² + 4
 GLARE = 0.02  # share of saturated pixels that spoils a fluorescence image
 
 Lines = NDArray[np.float32]
 Illumination = Literal["brightfield", "fluorescence", "unclear"]
 
 
-class ImageExamination(BaseModel):
-    """The facts about an image, as JSON; the thumbnail goes its own way and is left out of it."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels (h, w, 3) as a value that compares with others."""
 
-    model_config = ConfigDict(frozen=True)
+    pixels: Pixels = field(default_factory=lambda: np.empty((0, 0, 3), dtype=np.uint8))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and np.array_equal(self.pixels, other.pixels)
+
+    __hash__ = None  # type: ignore[assignment]  # as of arrays
+
+
+class ImageExamination(BaseModel):
+    """The facts about an image, as JSON; the overview goes its own way and is left out of it."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     format: str
     height: int  # px
@@ -51,9 +69,20 @@ class ImageExamination(BaseModel):
     focus: float  # variance of the Laplacian, see `Sharpness`
     blank: bool  # nothing is to be seen
     illumination: Illumination  # a guess
-    pixels_sha256: str  # of the decoded pixels: the same in whichever container they are; of a sample if `sampled`
+    # Of the decoded pixels and the window they were seen through: the same in whichever container they are.
+    pixels_sha256: str  # of a sample if `sampled`
     fingerprint: str  # base64 of a packed `Fingerprint`
-    thumbnail: bytes = Field(b"", exclude=True, repr=False)  # JPEG, neither side above 256 px
+    picture: Picture = Field(Picture(), exclude=True, repr=False)
+
+    @property
+    def overview(self) -> Pixels:
+        """(h, w, 3), neither side above 256 px; empty after a way through JSON."""
+        return self.picture.pixels
+
+    @property
+    def thumbnail(self) -> bytes:
+        """The overview as a JPEG."""
+        return encode_thumbnail(self.overview)
 
 
 @dataclass
@@ -112,7 +141,7 @@ def examine_image(slide: Slide, *, check: Callable[[], None]) -> ImageExaminatio
         width=slide.width,
         mpp=slide.mpp,
         dtype=slide.dtype,
-        channels=list(slide.channels),
+        channels=[short_name(channel) for channel in slide.channels],
         grey=seen.grey,
         sampled=sampled,
         histogram=seen.histogram[:kept].reshape(-1, BINS, COUNT // BINS).sum(axis=2).tolist(),
@@ -121,18 +150,21 @@ def examine_image(slide: Slide, *, check: Callable[[], None]) -> ImageExaminatio
         saturated=seen.saturated / seen.pixels,
         black=seen.black / seen.pixels,
         focus=sight.sharpness.variance(),
-        blank=is_blank(miniature),
+        blank=is_blank(miniature) or (slide.window is not None and _is_noise(miniature, sight, slide)),
         illumination=_guess_illumination(seen),
-        pixels_sha256=seen.digest(slide.height, slide.width),
+        pixels_sha256=seen.digest(slide.height, slide.width, store(slide.window)),
         fingerprint=b64encode(fingerprint.pack()).decode(),
-        thumbnail=encode_thumbnail(overview),
+        picture=Picture(overview),
     )
 
 
 def find_image_problems(name: str, examination: ImageExamination) -> list[Problem]:
     """Warnings about an image that decodes. `name`: what the user calls it."""
     if examination.blank:
-        text = f"{name}: the image shows nothing, all of it is of one brightness; check the exposure, or leave it out"
+        text = (
+            f"{name}: the image shows nothing, all of it is of one brightness or noise; check the exposure, or leave "
+            "it out"
+        )
         return [Problem(code="image_blank", severity="warning", text=text)]
     if examination.illumination == "fluorescence" and examination.saturated > GLARE:
         text = (
@@ -180,11 +212,22 @@ def _starts(length: int) -> list[int]:
     return [max((2 * number + 1) * length // (2 * count) - REGION // 2, 0) for number in range(count)]
 
 
+def _is_noise(miniature: Lines, sight: _Sight, slide: Slide) -> bool:
+    """Whether all that a stretched window shows is the camera's noise, which differs from each pixel to the next.
+
+    How strong that would be tells the Laplacian; it must explain how much the pixels differ, and averages of many.
+    """
+    noise, averaged = sight.sharpness.variance() / LAPLACE, slide.height * slide.width / miniature.size
+    channels = 1 if sight.intensities.grey else 3  # whose mean the Laplacian saw
+    differing = float(np.mean(np.square(sight.intensities.deviations()))) / channels
+    return bool(averaged >= ENOUGH and differing <= SPARE * noise and miniature.var() <= SCATTER * noise / averaged)
+
+
 def _guess_illumination(seen: Intensities) -> Illumination:
     """By where the bulk of the pixels lies in the range: bright on dark, or dark (or coloured) on bright."""
     low, middle, high = (float(np.mean(seen.percentiles(percent))) for percent in (1, 50, 99))
     if low < GROUND and middle < DARK and high - middle > middle - low:
         return "fluorescence"
-    if middle > LIGHT and (not seen.grey or middle - low > high - middle):
+    if middle > LIGHT and (not seen.grey or middle - low > GLASS * (high - middle)):
         return "brightfield"
     return "unclear"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from shared.imaging.levels import COUNT, find_percentile
 from shared.imaging.tiling import Pixels
+from shared.slides.windows import Stored
 
 Field = NDArray[np.float32]
 Histogram = NDArray[np.int64]  # (3, 256)
@@ -43,10 +44,15 @@ class Intensities:
         self.saturated += int(np.count_nonzero(np.maximum(np.maximum(red, green), blue) == WHITE))
         self.black += int(np.count_nonzero((red | green | blue) == 0))
 
-    def digest(self, height: int, width: int) -> str:
-        """sha256 of the image's size and of the pixels in the order in which they came."""
+    def digest(self, height: int, width: int, window: Stored | None = None) -> str:
+        """sha256 of the image's size and of the pixels in the order in which they came.
+
+        And of the intensities that became 0 and 255: twice as bright through a window twice as high is no copy.
+        """
         digest = self._digest.copy()
         digest.update(f"{height} {width}".encode())
+        if window is not None:
+            digest.update(str(np.asarray(window, np.float64).tolist()).encode())
         return digest.hexdigest()
 
     def means(self) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from shared.examination.abutment import Abutment
 from shared.examination.duplicates import Duplicates
+from shared.examination.portraits import join
 
 LeakKind = Literal["same_image", "near_duplicate", "abutting", "same_group", "same_source"]
 
@@ -39,6 +40,15 @@ def find_leaks(memberships: Sequence[Membership], duplicates: Duplicates, abutme
     for leak in _list_leaks(memberships, duplicates, abutments):
         found.setdefault((min(leak.first, leak.second), max(leak.first, leak.second)), leak)
     return list(found.values())
+
+
+def find_related(duplicates: Duplicates, abutments: Sequence[Abutment]) -> Iterator[tuple[int, int]]:
+    """Of each image that a split must not part from others its number, and that of the first of them."""
+    chains = [(numbers[0], number) for numbers in duplicates.same for number in numbers]
+    near = [(pair.first, pair.second) for pair in duplicates.near]
+    for numbers in join([*chains, *near, *((pair.first, pair.second) for pair in abutments)]):
+        for number in numbers:
+            yield number, numbers[0]
 
 
 def _list_leaks(

@@ -7,7 +7,10 @@ from typing import Any
 
 from shared.errors import Rejected
 
+LONGEST = 200  # characters of the name of a class or a channel
 _SPACE = re.compile(r"[ \t\r\n]*")
+_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # JSON that may hold what `clean` takes away
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _DECODER = json.JSONDecoder()
 _Members = Generator[tuple[str, Any], None, int]  # what is found, and in the end the place behind it
 
@@ -15,7 +18,7 @@ _Members = Generator[tuple[str, Any], None, int]  # what is found, and in the en
 def walk(content: bytes, name: str) -> Iterator[tuple[str, Any]]:
     """What a JSON file holds, as (key, value); of lists each item by itself, under the key of its list.
 
-    A file that is a list itself gives its items under "".
+    A file that is a list itself gives its items under "". Texts are clean.
 
     Raises:
         Rejected: it is no JSON, or another kind of document.
@@ -23,10 +26,39 @@ def walk(content: bytes, name: str) -> Iterator[tuple[str, Any]]:
     try:
         text = content.decode("utf-8-sig")
         start = _skip(text, 0)
-        end = yield from (_walk_list(text, start, "") if text.startswith("[", start) else _walk_object(text, start))
-        _expect_end(text, end)
+        members = _walk_list(text, start, "") if text.startswith("[", start) else _walk_object(text, start)
+        _expect_end(text, (yield from (_walk_clean(members) if _ESCAPED.search(text) else members)))
     except (ValueError, RecursionError) as error:
         raise Rejected(f"{name}: the JSON is damaged or cut off ({error}); export it again") from error
+
+
+def clean(value: Any) -> Any:
+    """The same JSON value, with the sign for unknown letters in place of what neither UTF-8 nor PostgreSQL keeps.
+
+    That is the character 0, and half of a pair of surrogates.
+    """
+    if isinstance(value, str):
+        return _UNKEPT.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    return value
+
+
+def short_name(value: object) -> str:
+    """What a file calls a class or a channel, as it is kept."""
+    name = str(clean(str(value)))
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def _walk_clean(members: _Members) -> _Members:
+    while True:
+        try:
+            key, value = next(members)
+        except StopIteration as end:
+            return int(end.value)
+        yield clean(key), clean(value)
 
 
 def _skip(text: str, at: int) -> int:

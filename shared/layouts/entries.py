@@ -49,6 +49,7 @@ class Entry:
     split: Split | None = None
     group: str | None = None  # what it was taken from; images of one group belong on one side of a split
     reference: str | None = None  # what a COCO file calls the image: its id there
+    background: int | None = None  # number of the background of a binary mask, if it is not 0
 
     @property
     def is_folder(self) -> bool:

@@ -91,6 +91,12 @@ def role(name: str) -> Role | None:
     return next((found for folder in reversed(name.split("/")[:-1]) if (found := _read_folder(folder)[1])), None)
 
 
+def is_truth(name: str) -> bool:
+    """Whether its folder, its own name or its suffix says that a file holds masks or outlines."""
+    said = role(name) or ending(stem(name))[1]
+    return litter(name) is None and (said in ("mask", "classes") or suffix(name) == ".geojson")
+
+
 def without_role(name: str) -> str:
     """The file's folder without the innermost part that is named after a role: where image and mask meet."""
     folders = name.split("/")[:-1]

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 
 from shared.layouts.names import ROLES, SPLITS, base, litter, parent, stem, suffix
 
@@ -63,20 +65,20 @@ def _find_mrxs(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     if not folders:
         return {}
 
-    def owner_of(name: str) -> str | None:
-        above = name.split("/")[:-1]
-        paths = ("/".join(above[: length + 1]) for length in range(len(above)))
-        return next((folders[path] for path in paths if path in folders and folders[path] != name), None)
+    @cache
+    def find_above(folder: str) -> str | None:
+        paths = accumulate(folder.split("/"), lambda path, part: f"{path}/{part}")
+        return next((folders[path] for path in paths if path in folders), None)
 
-    return _collect(names, owner_of)
+    return _collect(names, lambda name: find_above(parent(name)))
 
 
 def _find_hamamatsu(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """`x.vms` owns `x.opt`, `x_map2.jpg`, `x(1,0).jpg` … beside it; the longest fitting name does."""
-    heads: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    heads: dict[tuple[str, str], str] = {}
     for name in names:
         if suffix(name) in (".vms", ".vmu"):
-            heads[parent(name)].append((stem(name), name))
+            heads.setdefault((parent(name), stem(name)), name)
 
     if not heads:
         return {}
@@ -84,8 +86,9 @@ def _find_hamamatsu(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     def owner_of(name: str) -> str | None:
         if suffix(name) not in COMPANIONS:
             return None
-        fitting = [head for head in heads.get(parent(name), ()) if base(name).startswith(head[0])]
-        return max(fitting, key=lambda head: len(head[0]))[1] if fitting else None
+        folder, called = parent(name), base(name)
+        starts = (called[:length] for length in range(len(called), -1, -1))
+        return next((heads[folder, start] for start in starts if (folder, start) in heads), None)
 
     return _collect(names, owner_of)
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import Rejected
-from shared.layouts.documents import walk
-from shared.layouts.entries import Arrangement, Contents, Entry
+from shared.layouts.documents import short_name, walk
+from shared.layouts.entries import Arrangement, Contents, Entry, Split
 from shared.layouts.names import base, is_image, parent, split_in, split_of, stem, suffix, without_role
 from shared.layouts.parts import Files
 
 _CLASS = re.compile(rb'"classification"\s*:\s*\{[^{}]*?"name"\s*:\s*"((?:[^"\\]|\\.){1,200})"')
+
+_Tail = tuple[str, Split | None]  # the last parts of a path, and a split
 
 
 def arrange_coco(files: Files, contents: Contents) -> Arrangement:
@@ -51,7 +53,7 @@ def _read_lists(content: bytes, name: str) -> tuple[list[dict[str, Any]], set[st
         if key == "images" and isinstance(item, dict):
             images.append(item)
         elif key == "categories" and isinstance(item, dict) and "name" in item:
-            categories.add(str(item["name"]))
+            categories.add(short_name(item["name"]))
     return images, categories
 
 
@@ -70,10 +72,9 @@ class _Paths:
     """Paths of images by how they may be called elsewhere."""
 
     def __init__(self, images: Sequence[str]) -> None:
+        self._images = images
         self._known = set(images)
-        self._by_base: dict[str, list[str]] = defaultdict(list)
-        for image in images:
-            self._by_base[base(image)].append(image)
+        self._by_tail: dict[int, dict[_Tail, list[str]]] = {}  # of so many parts
 
     def find(self, called: str, annotations: str) -> str | None:
         """The image that the file `annotations` calls so."""
@@ -81,12 +82,29 @@ class _Paths:
         beside = f"{parent(annotations)}/{called}".lstrip("/")
         if beside in self._known:
             return beside
-        same = self._by_base.get(base(called), [])
-        fitting = [path for path in same if f"/{path}".endswith(f"/{called}")] or same
+        tail = called if self._find_ending(called, None) else base(called)
+        fitting = self._find_ending(tail, None)
         split = split_of(annotations) or split_in(stem(annotations))
         if len(fitting) > 1 and split is not None:
-            fitting = [path for path in fitting if (split_of(path) or split_in(parent(path))) == split]
+            fitting = self._find_ending(tail, split)
         return fitting[0] if len(fitting) == 1 else None
+
+    def _find_ending(self, tail: str, split: Split | None) -> list[str]:
+        """Of the paths that end so, and are in that split if one is named, two at most: more are as doubtful."""
+        parts = tail.count("/") + 1
+        if parts not in self._by_tail:
+            self._by_tail[parts] = self._sort(parts)
+        return self._by_tail[parts].get((tail, split), [])
+
+    def _sort(self, parts: int) -> dict[_Tail, list[str]]:
+        found: dict[_Tail, list[str]] = defaultdict(list)
+        for path in self._images:
+            ends = path.split("/")[-parts:]
+            for split in {None, split_of(path) or split_in(parent(path))} if len(ends) == parts else ():
+                known = found["/".join(ends), split]
+                if len(known) < 2:
+                    known.append(path)
+        return dict(found)
 
 
 def arrange_geojson(files: Files, contents: Contents) -> Arrangement:
@@ -123,4 +141,6 @@ def _by_called(files: Files) -> dict[tuple[str, str], str]:
 def _classes_in(content: bytes) -> set[str]:
     """Names of the classes that a GeoJSON mentions; found without building the document, which may be large."""
     quoted = {match[1] for match in _CLASS.finditer(content)}
-    return {str(name) for _, name in walk(b"[" + b",".join(b'"%b"' % name for name in quoted) + b"]", "its classes")}
+    return {
+        short_name(name) for _, name in walk(b"[" + b",".join(b'"%b"' % name for name in quoted) + b"]", "its classes")
+    }

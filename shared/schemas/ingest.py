@@ -41,7 +41,7 @@ class IngestIn(BaseModel):
     dataset_version: UUID | None = Field(None, description="instead of `dataset`")
     layout: LayoutName = Field("auto", description="how files are images and masks; auto: told from their names")
     masks: MaskKindName = Field(
-        "auto", description="what the numbers in mask files mean; auto: told from the numbers of each"
+        "auto", description="what the numbers in mask files mean; auto: told for all from some of them"
     )
     splits: dict[FileName, SplitName] = Field(
         default_factory=dict,

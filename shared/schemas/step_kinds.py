@@ -111,7 +111,7 @@ class MedianStep(_Step):
     """The median of the square around each pixel, each channel for itself."""
 
     step: Literal["median"]
-    radius: int = Field(1, ge=1, le=10, description="px; the square's side is 2 radius + 1")
+    radius: int = Field(1, ge=1, le=5, description="px; the square's side is 2 radius + 1")
 
 
 class InvertMaskStep(_Step):

@@ -4,6 +4,7 @@ The worker reads what it segments and the trainer what it learns from through th
 never meets pixels it was not trained on.
 """
 
+from shared.slides.held import HeldSlide
 from shared.slides.opening import NotByRanges, open_slide
 from shared.slides.ranges import BlockCache, RangedSource
 from shared.slides.slide import Limits, Slide, TooLarge
@@ -13,6 +14,7 @@ from shared.slides.windows import Windows
 
 __all__ = [
     "BlockCache",
+    "HeldSlide",
     "Limits",
     "LocalSource",
     "NotByRanges",

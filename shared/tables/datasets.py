@@ -108,7 +108,7 @@ class DatasetImage(Owned, Base):
     file: Mapped[str | None]  # name of the file it is in; None: no file could be made of it
     parts: Mapped[list[Any]] = mapped_column(server_default=NONE)  # names of the further files it is made of
     mask: Mapped[str | None]  # name of the file its mask is in
-    mask_kind: Mapped[str | None]  # instances, binary or classes
+    mask_kind: Mapped[str | None]  # instances, binary or classes; geojson or coco of a slide whose mask is not drawn
     types: Mapped[str | None]  # name of a second mask file beside one of instances: the class of each pixel
     classes: Mapped[list[Any]] = mapped_column(server_default=NONE)  # names, if they are known; 0 is the background
     height: Mapped[int | None]

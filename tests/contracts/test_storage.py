@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from shared.errors import NotFound, Unavailable
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -17,6 +17,11 @@ PART = os.urandom(5 * 2**20)  # the smallest that a part may be
 
 def send_part(store: Storage, key: str, upload: str, number: int) -> None:
     httpx.put(store.part_url(key, upload, number, seconds=60), content=PART).raise_for_status()
+
+
+def size_of(store: Storage, key: str) -> int | None:
+    listed = store.look(key)
+    return listed.bytes if listed else None
 
 
 class StoragePromises:
@@ -32,11 +37,11 @@ class StoragePromises:
         stored = store.put(key, b"cells")
         assert (stored.key, stored.bytes, stored.sha256) == (key, 5, hashlib.sha256(b"cells").hexdigest())
         assert store.get(key) == b"cells"
-        assert store.size(key) == 5
+        assert size_of(store, key) == 5
 
     def test_an_empty_object_is_an_object(self, store: Storage, key: str) -> None:
         store.put(key, b"")
-        assert (store.get(key), store.size(key)) == (b"", 0)
+        assert (store.get(key), size_of(store, key)) == (b"", 0)
 
     def test_putting_again_replaces(self, store: Storage, key: str) -> None:
         store.put(key, b"first, and longer")
@@ -44,11 +49,30 @@ class StoragePromises:
         assert store.get(key) == b"second"
 
     def test_what_is_not_there_is_not_found(self, store: Storage, key: str, tmp_path: Path) -> None:
-        assert store.size(key) is None
+        assert store.look(key) is None
         with pytest.raises(NotFound):
             store.get(key)
         with pytest.raises(NotFound):
             store.get_file(key, tmp_path / "file")
+
+    def test_an_object_is_fetched_by_the_tag_it_is_listed_by_and_no_other(
+        self, store: Storage, key: str, tmp_path: Path
+    ) -> None:
+        store.put(key, b"cells")
+        listed = store.look(key)
+        assert listed is not None
+        assert store.get_file(key, tmp_path / "file", etag=listed.etag, most=5) == hashlib.sha256(b"cells").hexdigest()
+        store.put(key, b"other cells")  # a store without tags is known by the second and the size
+        with pytest.raises(Conflict):
+            store.get_file(key, tmp_path / "file", etag=listed.etag)
+
+    def test_an_object_of_more_bytes_than_expected_is_not_fetched(
+        self, store: Storage, key: str, tmp_path: Path
+    ) -> None:
+        store.put(key, b"cells")
+        with pytest.raises(Conflict):
+            store.get_file(key, tmp_path / "file", most=4)
+        assert (tmp_path / "file").read_bytes() == b""
 
     def test_a_file_of_many_parts_comes_back_whole(self, store: Storage, key: str, tmp_path: Path) -> None:
         (sent := tmp_path / "sent").write_bytes(os.urandom(20_000_000))

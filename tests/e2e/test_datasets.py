@@ -72,6 +72,9 @@ def test_a_folder_becomes_a_ready_version_with_its_bad_images_named(
     failed = {image.name: image.error.detail for image in client.jobs.images(job) if image.error}
     assert set(failed) == {"train/images/field-00.png", "train/images/field-01.png"}
     assert "50" in failed["train/images/field-01.png"], "the size of the mask is named"
+    out, last = folder.parent / "fetched", "val/masks/field-09.png"
+    assert len(client.datasets.download(version, out, role="mask", progress=False)) == 12
+    assert (out / last).read_bytes() == (folder / last).read_bytes()
     text = json.dumps(report(job))
     assert "duplicate" in text
     assert "leak_same_image" in text

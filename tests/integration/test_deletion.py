@@ -13,8 +13,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from services.worker.settings import SweeperSettings
-from services.worker.tidying import tidy
 from shared.database import Sessions
 from shared.domain import collection, datasets, jobs, objects, sealing
 from shared.domain.objects import Content
@@ -22,7 +20,7 @@ from shared.errors import Conflict, Invalid, NotFound
 from shared.schemas.datasets import FileIn
 from shared.settings import Settings
 from shared.storage import Listed, Storage
-from shared.tables import Dataset, DatasetFile, DatasetVersion, StoredObject, Upload, Workspace
+from shared.tables import Dataset, DatasetFile, DatasetVersion, StoredObject, Workspace
 from tests.rows import make_dispatcher, submit
 
 BODY = b"cells"
@@ -239,19 +237,6 @@ def test_whoever_is_faster_no_version_is_left_without_its_bytes(
         version, *_ = run_at_once(partial(seal, sessions, storage, dataset.id), collecting, collecting)
         assert (version is None) == (storage.look(key) is None)
         collection.delete_dataset(session, workspace.id, dataset.id)
-
-
-def test_a_round_of_tidying_removes_objects_and_uploads_that_nobody_wants(
-    session: Session, settings: Settings, storage: Storage, workspace: Workspace
-) -> None:
-    key = store(session, storage, workspace.id)
-    row = {"workspace_id": workspace.id, "sha256": "0" * 64, "bytes": 20 * 2**20, "part_bytes": 16 * 2**20}
-    with session.begin():
-        session.add(Upload(**row, key=f"{key}-large", store_upload=storage.begin_parts(f"{key}-large")))
-        session.flush()
-        session.execute(update(Upload).values(created_at=func.now() - func.make_interval(0, 0, 0, 3)))
-    assert tidy(session, storage, SweeperSettings.model_validate(settings.model_dump())) == (1, 1)
-    assert list(storage.list_begun(key)) == []
 
 
 def run_at_once(*works: Callable[[], Any]) -> list[Any]:

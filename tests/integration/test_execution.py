@@ -1,20 +1,26 @@
 """How a process works on a block: every way it can end."""
 
+import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg.errors import DeadlockDetected
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from shared import execution
 from shared.database import Sessions
 from shared.domain import blocks, jobs, progress
-from shared.domain.blocks import Outcome
+from shared.domain.blocks import NewArtifact, Outcome
 from shared.errors import LeaseLost, Rejected, Unavailable
 from shared.execution import Drain, Executor, Work
+from shared.storage import Stored
 from shared.tables import Block, Job, Workspace
 from shared.tables.jobs import BlockState, Stage
 from tests.rows import make_dispatcher, submit
@@ -160,3 +166,26 @@ def test_a_block_executed_by_many_at_once_is_worked_on_by_one(
     for thread in threads:
         thread.join()
     assert worked == [block_id]
+
+
+@pytest.mark.timeout(60)
+def test_what_the_database_can_never_take_fails_the_block(execute: Execute) -> None:
+    endless = random.Random(0).randbytes(20_000).hex()  # no index takes a name of that length
+    stored = Stored("key", "0" * 64, 1)
+    block = execute(lambda work: Outcome(artifacts=[NewArtifact("labels", endless, "image/tiff", stored)]))
+    assert (block.state, block.attempt) == (BlockState.PENDING, 1)
+    assert block.error is not None
+    assert block.error["type"] == "bug"
+
+
+def test_a_commit_that_was_in_anothers_way_is_tried_again(execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, refused = blocks.commit, iter([DeadlockDetected("two transactions waited for each other")])
+
+    def commit_later(*arguments: Any) -> bool:
+        for error in refused:
+            raise OperationalError("COMMIT", {}, error)
+        return commit(*arguments)
+
+    monkeypatch.setattr(blocks, "commit", commit_later)
+    monkeypatch.setattr(execution, "COMMIT_PAUSE", 0.0)
+    assert execute(lambda work: Outcome(result={"found": 3})).state is BlockState.DONE

@@ -4,11 +4,15 @@ import hashlib
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.domain import datasets, objects, sealing, versions
 from shared.domain.datasets import VersionFile
+from shared.domain.file_roles import folders_of
 from shared.domain.objects import Content, Verified
 from shared.errors import Invalid
 from shared.schemas.datasets import FileIn
@@ -177,3 +181,52 @@ def test_what_was_known_of_an_object_is_forgotten_with_its_row_alone(session: Se
         found = session.scalars(select(StoredObject)).one()
         session.refresh(found)
     assert (found.etag, found.verified_at) == (None, None)
+
+
+def test_a_tag_that_is_known_outlasts_a_reading_that_asked_for_none(session: Session, workspace: Workspace) -> None:
+    row = objects.announce(session, workspace.id, [CELLS])[CELLS.sha256]
+    with session.begin():
+        for etag in ("e", None):
+            objects.mark_verified(session, {row.id: Verified(CELLS.sha256, etag)})
+        session.refresh(row)
+    assert row.etag == "e"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["a.png", "a.png"], "a name of its own"),
+        (["derived/masks/a.png.tif"], "is kept for what jobs make"),
+        (["x.zarr/a", "x.zarr/a/b"], "a file and of a folder at once, which no disk can hold: x.zarr/a$"),
+    ],
+)
+def test_names_that_cannot_stand_beside_each_other_are_refused(
+    session: Session, storage: Storage, dataset: Dataset, names: list[str], reason: str
+) -> None:
+    stored = put(storage, dataset, b"cells")
+    files = [FileIn(name=name, sha256=stored.sha256, bytes=5) for name in names]
+    with pytest.raises(Invalid, match=reason):
+        sealing.seal(session, storage, dataset, files)
+
+
+@pytest.mark.parametrize("name", ["é" * 128 + ".png", "d/" * 32 + "a.png"])
+def test_names_that_no_disk_can_hold_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="are the most that disks hold"):
+        FileIn(name=name, sha256="0" * 64, bytes=5)
+
+
+@given(st.lists(st.text("ab/", min_size=1, max_size=6), max_size=6))
+def test_a_folder_is_what_a_name_goes_on_from_with_a_slash(names: list[str]) -> None:
+    folders = folders_of(names)
+    assert all(any(name.startswith(f"{folder}/") for name in names) for folder in folders)
+    assert all(name.rpartition("/")[0] in folders for name in names if "/" in name)
+
+
+def test_what_a_job_made_has_its_own_size_whatever_was_announced_before(session: Session, dataset: Dataset) -> None:
+    objects.announce(session, dataset.workspace_id, [Content(CELLS.sha256, 4)])
+    file = VersionFile("a.png", CELLS.sha256, 5, FileRole.IMAGE)
+    with session.begin():
+        version = datasets.add_version(session, dataset, files=[file])
+    with session.begin():
+        (row,) = datasets.list_files(session, dataset.workspace_id, version.id)
+    assert row.object.bytes == 5, "no more are fetched"

@@ -38,6 +38,9 @@ class Bucket:
         for key, body in files.items():
             self._client.put_object(Bucket=self.name, Key=key, Body=body)
 
+    def remove(self, key: str) -> None:
+        self._client.delete_object(Bucket=self.name, Key=key)
+
     def keys(self) -> list[str]:
         return [found["Key"] for found in self._client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
@@ -69,9 +72,10 @@ def test_a_folder_becomes_a_version_of_its_files_and_nothing_beside_it(client: T
     assert version.status_code == 201, version.text
     found = version.json()
     assert (found["images"], found["masks"], found["detected"]["layout"]) == (1, 1, "images_masks")
-    assert client.get(f"{versions}/1/files").json()["items"] == [
-        {"name": "images/a.png", "role": "image", "sha256": None, "bytes": 5},
-        {"name": "masks/a.png", "role": "mask", "sha256": None, "bytes": 4},
+    files = client.get(f"{versions}/1/files").json()["items"]
+    assert [tuple(file[name] for name in ("name", "role", "sha256", "bytes")) for file in files] == [
+        ("images/a.png", "image", None, 5),
+        ("masks/a.png", "mask", None, 4),
     ]
 
 
@@ -173,3 +177,12 @@ def test_an_administrator_adds_lists_and_removes_sources(
     assert run.invoke(admin.main, ["source", "list", *of_lab]).output == "scanner\ts3://lab/scans/\n"
     assert run.invoke(admin.main, ["source", "remove", *of_lab, "--name", "scanner"]).exit_code == 0
     assert "no source 'scanner'" in run.invoke(admin.main, ["source", "remove", *of_lab, "--name", "scanner"]).output
+
+
+def test_a_folder_with_the_names_of_what_jobs_make_is_not_registered(
+    client: TestClient, versions: str, scanner: Bucket
+) -> None:
+    scanner.put({"scans/cohort-70/derived/a.png": b"odd"})
+    answer = register(client, versions, "cohort-70")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].endswith(": derived/a.png")

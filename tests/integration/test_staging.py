@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from services.worker.staging import OPEN_SLIDES, Staging
-from shared.errors import Rejected
+from shared.errors import Missing, Rejected
 from shared.imaging.tiling import Box
 from shared.slides import Limits, TooLarge
 from shared.storage import Storage
@@ -56,7 +56,18 @@ def test_bytes_that_are_not_the_announced_ones_are_refused_and_not_kept(
     with pytest.raises(Rejected, match=r"a/B\.PNG: the stored bytes do not have the announced sha256"):
         Staging(storage, tmp_path, limit=10**9).open(image)
     assert files_in(tmp_path) == []
-    assert storage.size(image.key) is None, "or the mend, to upload again, would do nothing"
+    assert storage.look(image.key) is None, "or the mend, to upload again, would do nothing"
+
+
+def test_no_more_bytes_are_fetched_than_were_announced(
+    storage: Storage, ihc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = stored(storage, ihc)
+    storage.put(image.key, bytes(image.bytes + 1))
+    monkeypatch.setattr("botocore.response.StreamingBody.iter_chunks", refuse)
+    with pytest.raises(Missing, match=r"a/B\.PNG: the stored bytes do not have the announced sha256"):
+        Staging(storage, tmp_path, limit=10**9).open(image)
+    assert storage.look(image.key) is None
 
 
 def test_no_workspace_is_given_anothers_copy(storage: Storage, ihc: Path, tmp_path: Path) -> None:
@@ -112,4 +123,4 @@ def test_a_borrowed_image_that_is_too_large_is_not_decoded(
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise AssertionError("it was decoded")
+    raise AssertionError("it was read")

@@ -11,13 +11,14 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
+from shared.database import Sessions
 from shared.domain import objects, uploads, workspaces
 from shared.domain.objects import Verified
 from shared.domain.uploads import LEAF_BYTES, MOST_PARTS, URLS_AT_ONCE, URLS_PER_FILE, part_bytes_of
-from shared.schemas.datasets import MAX_FILE_BYTES
+from shared.schemas.datasets import MAX_FILE_BYTES, FileIn
 from shared.storage import Storage, object_key
 from shared.tables import StoredObject, Upload, Workspace
 
@@ -198,3 +199,56 @@ def test_an_upload_that_was_begun_and_never_noted_is_given_up(
     assert uploads.abort_abandoned(session, storage, seconds=86_400) == 0
     assert uploads.abort_abandoned(session, storage, seconds=-1) >= 1
     assert list(storage.list_begun(key)) == []
+
+
+def test_bytes_that_were_read_are_not_written_over_by_who_announces_another_size(
+    client: TestClient, dataset: str, ask: Ask, session: Session
+) -> None:
+    small = {"name": "a.png", "sha256": hashlib.sha256(b"cells").hexdigest(), "bytes": 5}
+    httpx.put(ask(small)["url"], content=b"cells").raise_for_status()
+    with session.begin():
+        row = session.scalars(select(StoredObject)).one()
+        objects.mark_verified(session, {row.id: Verified(row.sha256 or "", "e")})
+    answer = client.post(f"/v1/datasets/{dataset}/uploads", json={"files": [{**small, "bytes": 6}]})
+    assert answer.status_code == 422
+    assert "has 5 bytes, and 6 are announced" in answer.json()["detail"]
+
+
+def test_who_begins_an_upload_beside_another_client_goes_on_with_that_ones(
+    session: Session, sessions: Sessions, storage: Storage, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the other client would end it at that very moment."""
+    begin, large = Storage.begin_parts, FileIn.model_validate(FILE)
+
+    def begin_second(store: Storage, key: str) -> str:
+        monkeypatch.setattr(Storage, "begin_parts", begin)
+        with sessions() as other:
+            uploads.request(other, store, workspace.id, [large])
+        return begin(store, key)
+
+    def end_first() -> None:
+        with sessions() as other, other.begin():
+            for upload in other.scalars(select(Upload).with_for_update(skip_locked=True)):
+                other.delete(upload)
+
+    monkeypatch.setattr(Storage, "begin_parts", begin_second)
+    bind = session.get_bind()
+    event.listen(bind, "after_cursor_execute", ended := once_after("INSERT INTO uploads", end_first))
+    (target,) = uploads.request(session, storage, workspace.id, [large])
+    event.remove(bind, "after_cursor_execute", ended)
+    with session.begin():
+        assert target.parts is not None
+        assert session.scalars(select(Upload.id)).all() == [target.parts.upload]
+
+
+def once_after(statement: str, do: Callable[[], None]) -> Callable[..., None]:
+    """A listener that does it after the second statement that begins so: the first is the other client's."""
+    seen: list[str] = []
+
+    def listen(connection: object, cursor: object, executed: str, *_: object) -> None:
+        if executed.startswith(statement):
+            seen.append(executed)
+            if len(seen) == 2:
+                do()
+
+    return listen

@@ -54,6 +54,20 @@ def test_versions_are_listed_from_the_newest_with_the_one_they_go_on_from(client
     assert (found, rest["next_cursor"]) == ([(3, 1), (2, 1), (1, None)], None)
 
 
+def test_the_bytes_of_each_file_can_be_fetched(client: TestClient, dataset: str) -> None:
+    seal(client, dataset, BODIES)
+    files = client.get(f"{dataset}/versions/1/files").json()["items"]
+    assert {file["name"]: httpx.get(file["url"]).content for file in files} == BODIES
+
+
+def test_versions_of_two_datasets_can_be_compared(client: TestClient, dataset: str) -> None:
+    seal(client, dataset, BODIES)
+    other = client.post("/v1/datasets", json={"name": "other"}).json()["id"]
+    seal(client, f"/v1/datasets/{other}", {"images/a.png": b"first"})
+    difference = client.get(f"{dataset}/versions/1/difference", params={"to": 1, "of": other}).json()
+    assert difference["counts"] == {"added": 0, "removed": 2, "changed": 0, "same": 1}
+
+
 def test_the_difference_of_two_versions_names_the_files(client: TestClient, dataset: str) -> None:
     seal(client, dataset, BODIES)
     seal(client, dataset, {"images/a.png": b"first", "images/b.png": b"changed", "images/c.png": b"new"})
@@ -82,9 +96,10 @@ def test_the_manifest_is_listed_with_its_problems(client: TestClient, dataset: s
             ((ManifestState.ACCEPTED, []), (ManifestState.REJECTED, [problem])),
         ):
             row = {"workspace_id": owner, "version_id": UUID(version["id"]), "ordinal": ordinal}
-            session.add(DatasetImage(**row, name=f"{ordinal}.png", state=state, problems=found))
+            session.add(DatasetImage(**row, name=f"{ordinal}.png", state=state, problems=found, types="types/1.tif"))
     images = client.get(f"{dataset}/versions/1/images", params={"state": "rejected"}).json()["items"]
-    assert [(image["name"], image["problems"]) for image in images] == [("1.png", [problem])]
+    listed = [(image["name"], image["problems"], image["types"]) for image in images]
+    assert listed == [("1.png", [problem], "types/1.tif")]
     described = client.get(f"{dataset}/versions/1").json()
     assert (described["accepted"], described["rejected"]) == (1, 1)
 

@@ -1,5 +1,7 @@
 """What is said about a mask that does not fit, or looks wrong."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -77,3 +79,22 @@ def test_a_class_without_a_name_is_an_error_that_tells_the_known_ones() -> None:
     (problem,) = check_annotation(known, height=100, width=100)
     assert (problem.code, problem.severity) == ("class_unknown", "error")
     assert "class 3 is not known (1 tumour, 2 stroma)" in problem.text
+
+
+def test_one_number_for_thousands_of_pieces_is_a_warning_that_takes_no_memory() -> None:
+    specks = (np.random.default_rng(0).random((512, 512)) < 0.02).astype(np.uint8)
+    annotation = interpret(specks, "instances", "m.png")
+    tracemalloc.start()
+    problems = check_annotation(annotation, height=512, width=512)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "objects_split" in {problem.code for problem in problems}
+    assert peak < 50e6
+
+
+def test_an_object_that_covers_most_up_to_every_border_may_be_the_background() -> None:
+    shifted = blobs(60).astype(np.uint16) + 1
+    assert ("polarity_suspected", "warning") in codes(shifted, "instances")
+    whole = blobs(60)
+    whole[:, :50] = 61
+    assert codes(whole, "instances") == []

@@ -1,7 +1,10 @@
 """Polygons and run lengths as label images, of the whole or of a part."""
 
 import json
+import time
+import tracemalloc
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from shared.annotations import Annotation, read_annotation, read_shapes
+from shared.annotations import Annotation, AnnotationReader, read_annotation, read_shapes
 from shared.annotations.outlines import Outline, Stamp, rasterise, to_ring
+from shared.annotations.polygons import CocoFile, open_coco
 from shared.annotations.run_lengths import uncompress_runs
 from shared.errors import Rejected
 from shared.imaging.tiling import Box
@@ -324,3 +328,95 @@ def test_crowds_and_objects_without_outlines_are_left_out_with_a_note(tmp_path: 
 def test_damaged_objects_of_coco_are_refused_by_name(tmp_path: Path, document: Any, cause: str) -> None:
     with pytest.raises(Rejected, match=rf"^a\.json: .*{cause}"):
         annotate(tmp_path, document, kind="coco")
+
+
+# Large objects, and many
+
+
+@settings(deadline=None)
+@given(shapes=OUTLINES, strip=st.integers(1, 60))
+def test_strips_add_up_to_the_whole(shapes: list[Outline], strip: int) -> None:
+    whole = rasterise(shapes, WHOLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.annotations.outlines.STRIP", strip)
+        in_strips = rasterise(shapes, WHOLE)
+    np.testing.assert_array_equal(in_strips[0], whole[0])
+    assert in_strips[1] == whole[1]
+
+
+def test_a_large_object_takes_hardly_more_memory_than_its_labels() -> None:
+    side = 6000
+    square = Outline(((to_ring([[0, 0], [side, 0], [side, side], [0, side]]),),))
+    tracemalloc.start()
+    labels, _ = rasterise([square], Box(0, 0, side, side))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels.all()
+    assert peak < labels.nbytes + 40e6
+
+
+def test_an_object_of_many_small_polygons_is_drawn_polygon_by_polygon() -> None:
+    places = np.random.default_rng(0).integers(0, 3990, (400, 2)).tolist()
+    specks = tuple((to_ring([[x, y], [x + 4, y], [x + 4, y + 4], [x, y + 4]]),) for x, y in places)
+    begun = time.process_time()
+    rasterise([Outline(specks)], Box(0, 0, 4000, 4000))
+    assert time.process_time() - begun < 5  # seconds; the whole box for each polygon would take a minute
+
+
+def test_drawing_can_be_broken_off_between_objects() -> None:
+    class Stop(Exception):
+        pass
+
+    def stop() -> None:
+        raise Stop
+
+    square = Outline(((to_ring(SQUARE),),))
+    with pytest.raises(Stop):
+        rasterise([square], WHOLE, check=stop)
+
+
+# Annotation files that strangers wrote
+
+
+def test_threads_of_a_block_take_a_coco_file_apart_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    def count(path: Path, name: str) -> CocoFile:
+        opened.append(path)
+        return open_coco(path, name)
+
+    monkeypatch.setattr("shared.annotations.reading.open_coco", count)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    reader, entry = AnnotationReader(), Entry("a", "a", masks=("a.json",), mask_kind="coco", reference="1")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: reader.read(entry, {"a.json": path}, height=8, width=8), range(16)))
+    assert opened == [path]
+
+
+def test_objects_of_a_category_that_is_not_listed_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    item = {"id": 1, "image_id": 1, "category_id": 7, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    document = {"images": [], "annotations": [item], "categories": [{"id": 1, "name": "cell"}]}
+    path.write_text(json.dumps(document))
+    entry = Entry("a", "a", masks=("a.json",), mask_kind="coco", reference="1")
+    annotation = read_annotation(entry, {"a.json": path}, height=8, width=8)
+    assert annotation.notes == ("objects of a category that is not listed: 1",)
+
+
+def test_names_of_classes_are_what_a_database_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    names = ["a\x00b", "\ud800", "x" * 1000]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"classification": {"name": name}},
+            "geometry": {"type": "Polygon", "coordinates": [SQUARE]},
+        }
+        for name in names
+    ]
+    path.write_text(json.dumps({"features": features}))
+    entry = Entry("a", "a", masks=("a.geojson",), mask_kind="geojson")
+    annotation = read_annotation(entry, {"a.geojson": path}, height=8, width=10)
+    kept = sorted(annotation.class_names.values())
+    assert kept == sorted(["a\ufffdb", "\ufffd", "x" * 199 + "…"])

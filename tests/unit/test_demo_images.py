@@ -26,9 +26,7 @@ def read(path: Path) -> NDArray[np.integer[Any]]:
 def test_every_image_has_a_mask_that_numbers_its_nuclei(tmp_path: Path) -> None:
     drawn = demo_images.draw(tmp_path, count=COUNT, side=SIDE)
     roles = {"images": FileRole.IMAGE, "masks": FileRole.MASK}
-    files = [
-        DatasetFile(name=name, object=StoredObject(key=name), role=roles[name.split("/")[0]]) for name in drawn
-    ]
+    files = [DatasetFile(name=name, object=StoredObject(key=name), role=roles[name.split("/")[0]]) for name in drawn]
     found = match_names(files)
     assert len(found) == COUNT
     for learnt in found:

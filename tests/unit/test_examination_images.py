@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from shared.examination.images import ImageExamination, examine_image, find_image_problems
+from shared.examination.images import ImageExamination, Picture, examine_image, find_image_problems
 from shared.examination.thumbnails import decode_thumbnail
+from shared.imaging.normalisation import find_window
 from shared.imaging.tiling import Box, Pixels
 from tests.array_slides import ArraySlide, PaintedSlide, drawn, flat
 
@@ -126,8 +128,8 @@ def test_the_thumbnail_shows_the_image() -> None:
 def test_what_is_stored_as_json_has_no_picture_in_it_and_comes_back() -> None:
     found = examine(NOISE)
     stored = found.model_dump_json()
-    assert "thumbnail" not in stored
-    assert ImageExamination.model_validate_json(stored) == found.model_copy(update={"thumbnail": b""})
+    assert "picture" not in stored
+    assert ImageExamination.model_validate_json(stored) == found.model_copy(update={"picture": Picture()})
 
 
 def test_an_image_of_100_gigapixels_is_sampled_in_flat_memory() -> None:
@@ -157,3 +159,42 @@ def test_damage_is_passed_on() -> None:
 
     with pytest.raises(ValueError, match="Box"):
         examine_image(PaintedSlide(640, 640, fail), check=lambda: None)
+
+
+def windowed(samples: NDArray[np.uint16]) -> ImageExamination:
+    """A grey image of 16 bits, as its reader shows it."""
+    window = find_window([samples])
+    slide = ArraySlide(np.repeat(window.apply(samples)[:, :, None], 3, axis=2))
+    slide.window = window
+    return examine_image(slide, check=lambda: None)
+
+
+@pytest.mark.parametrize("side", [128, 512])
+def test_an_empty_well_is_blank_although_its_noise_is_stretched(side: int) -> None:
+    noise = np.random.default_rng(0).normal(100, 3, (side, side))
+    assert windowed(np.rint(noise).astype(np.uint16)).blank
+
+
+@pytest.mark.parametrize("scale", [4, 20])
+def test_faint_nuclei_in_noise_are_not_blank(scale: int) -> None:
+    signal = drawn(1)[:, :, 0] / 255 * 3 * scale
+    noise = np.random.default_rng(0).normal(100, 3, signal.shape)
+    assert not windowed(np.rint(noise + signal).astype(np.uint16)).blank
+
+
+def test_twice_as_bright_is_not_the_same_image_though_it_is_shown_the_same() -> None:
+    samples = drawn(1)[:, :, 0].astype(np.uint16) * 16
+    one, other = windowed(samples), windowed(samples * 2)
+    assert one.thumbnail == other.thumbnail
+    assert one.pixels_sha256 != other.pixels_sha256
+
+
+def test_channels_are_called_what_a_database_keeps() -> None:
+    slide = ArraySlide(drawn(1))
+    slide.channels = ("DAPI\x00", "\ud800")
+    assert examine_image(slide, check=lambda: None).channels == ["DAPI\ufffd", "\ufffd"]
+
+
+def test_a_grey_picture_with_as_much_light_as_dark_is_not_guessed_to_be_brightfield() -> None:
+    values = np.clip(np.random.default_rng(0).normal(150, 35, (128, 128, 1)), 0, 255).astype(np.uint8)
+    assert examine(np.repeat(values, 3, axis=2)).illumination == "unclear"

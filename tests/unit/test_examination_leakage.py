@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from shared.examination.abutment import Abutment
 from shared.examination.duplicates import Duplicates, NearPair
 from shared.examination.findings import find_pair_problems
-from shared.examination.leakage import Leak, Membership, find_leaks
+from shared.examination.leakage import Leak, Membership, find_leaks, find_related
 
 NOTHING = Duplicates([], [])
 SPLITS = st.sampled_from(["train", "validation", "test", None])
@@ -80,3 +80,9 @@ def test_all_but_the_first_of_equal_images_are_warned_about() -> None:
     names = ["a.png", "b.png", "c.png"]
     found = list(find_pair_problems(names, Duplicates([(0, 1, 2)], []), []))
     assert [(number, problem.code) for number, problem in found] == [(1, "duplicate"), (2, "duplicate")]
+
+
+def test_what_must_not_be_parted_is_known_by_the_first_of_all_that_are_linked() -> None:
+    duplicates = Duplicates([(1, 4)], [NearPair(4, 6, 0.98)])
+    found = list(find_related(duplicates, [Abutment(6, 7, "right", 0.95), Abutment(2, 3, "below", 0.95)]))
+    assert found == [(1, 1), (4, 1), (6, 1), (7, 1), (2, 2), (3, 2)]

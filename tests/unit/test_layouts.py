@@ -1,6 +1,7 @@
 """From names of files to images with masks, layout by layout."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ import pytest
 
 from shared.errors import Rejected
 from shared.layouts import Arrangement, Entry, Layout, arrange, detect
+from shared.layouts.names import is_truth
 
 
 @dataclass
@@ -339,3 +341,59 @@ def test_an_entry_goes_through_json_unchanged() -> None:
     entry = Entry("a", "a.zarr", 3, ("a.zarr/0",), ("m", "n"), 4, "merge", "t", "test", "g", "7")
     assert Entry.of_json(json.loads(json.dumps(entry.as_json()))) == entry
     assert Entry("a", "a").as_json() == {"name": "a", "image": "a", "mask_kind": "auto"}
+
+
+# Many names, and names that no database keeps
+
+
+def test_ten_thousand_images_of_one_name_are_found_by_their_folders() -> None:
+    names = [f"data/{number}/image.png" for number in range(10_000)]
+    images = [{"id": number, "file_name": f"{number}/image.png"} for number in range(10_000)]
+    told = Told(texts={"a.json": json.dumps({"images": images}).encode()})
+    begun = time.process_time()
+    found = arrange(Layout.COCO, [*names, "a.json"], told)
+    assert time.process_time() - begun < 8  # seconds; each name compared with each takes a minute
+    assert {entry.image: entry.reference for entry in found.entries} == {
+        name: str(number) for number, name in enumerate(names)
+    }
+
+
+def test_of_many_images_of_one_name_the_split_of_the_file_tells_which() -> None:
+    names = ["train/a.png", "val/a.png", "test/a.png"]
+    told = Told(texts={"instances_val.json": b'{"images": [{"id": 1, "file_name": "a.png"}]}'})
+    found = arrange(Layout.COCO, [*names, "instances_val.json"], told)
+    assert [entry.image for entry in found.entries if entry.masks] == ["val/a.png"]
+
+
+def test_five_thousand_slides_of_several_files_find_their_companions() -> None:
+    slides = [f"a/s{number}x.vms" for number in range(5000)]
+    maps = [f"a/s{number}x_map2.jpg" for number in range(5000)]
+    begun = time.process_time()
+    found = arrange(Layout.PLAIN, [*slides, *maps], Told())
+    assert time.process_time() - begun < 8  # seconds
+    assert {entry.image: entry.parts for entry in found.entries} == {
+        slide: (companion,) for slide, companion in zip(slides, maps, strict=True)
+    }
+
+
+def test_names_of_categories_are_what_a_database_keeps() -> None:
+    categories = [{"id": 1, "name": "a\x00b\ud800"}, {"id": 2, "name": "😀"}, {"id": 3, "name": "x" * 1000}]
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "categories": categories}
+    told = Told(texts={"a.json": json.dumps(document).encode()})
+    found = arrange(Layout.COCO, ["a.png", "a.json"], told)
+    assert found.classes == ("a\ufffdb\ufffd", "x" * 199 + "…", "😀")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("masks/a.png", True),
+        ("a_mask.png", True),
+        ("a.geojson", True),
+        ("images/a.png", False),
+        ("masks/.DS_Store", False),
+        ("readme.txt", False),
+    ],
+)
+def test_names_tell_whether_a_file_that_is_left_out_is_a_mask(name: str, expected: bool) -> None:
+    assert is_truth(name) is expected

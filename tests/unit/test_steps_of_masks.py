@@ -1,5 +1,6 @@
 """Steps of masks: what becomes of objects, of classes, and of images that have neither."""
 
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 from skimage.measure import label as number_components
 from skimage.morphology import remove_small_holes
 from skimage.segmentation import find_boundaries as find_theirs
 
 from shared.imaging.drawing import draw_nuclei
-from shared.imaging.masks import close_mask
+from shared.imaging.masks import close_mask, disc
+from shared.imaging.steps import morphology
 from shared.imaging.steps.mask_steps import MASK_STEPS, find_boundaries, make_mask_step
 from shared.imaging.steps.meaning import Meaning, follow
 from shared.imaging.steps.truth import Labels, Truth
@@ -51,6 +54,16 @@ class TestBoundaries:
     def test_they_are_scikit_image_s(self, side: Literal["inner", "outer", "thick"], labels: Labels) -> None:
         np.testing.assert_array_equal(find_boundaries(labels, 1, side), find_theirs(labels, 1, mode=side))
 
+    @given(
+        labels=arrays.arrays(np.int32, st.tuples(st.integers(1, 15), st.integers(1, 15)), elements=st.integers(0, 4)),
+        width=st.integers(1, 6),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_they_are_as_wide_as_a_disc_of_that_radius(self, labels: Labels, width: int) -> None:
+        seen = {"footprint": disc(width), "mode": "nearest"}
+        expected = ndimage.maximum_filter(labels, **seen) != ndimage.minimum_filter(labels, **seen)
+        np.testing.assert_array_equal(find_boundaries(labels, width, "thick"), expected)
+
     def test_as_a_class_they_leave_the_interiors(self) -> None:
         labels = drawn()
         after = change(Truth(labels), "boundary", width=2, output="class")
@@ -71,6 +84,48 @@ class TestMorphology:
     def test_closing_classes_is_what_serving_does(self, classes: Pixels, radius: int) -> None:
         after = change(Truth(None, classes), "closing", radius=radius)
         np.testing.assert_array_equal(classes_of(after), close_mask(classes, radius))
+
+    @given(
+        labels=arrays.arrays(np.int32, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.integers(0, 2)),
+        radius=st.integers(1, 4),
+        block=st.sampled_from([5, 2048]),
+    )
+    @settings(max_examples=100, deadline=None)
+    def test_opening_and_closing_are_those_by_the_disc_itself(self, labels: Labels, radius: int, block: int) -> None:
+        opened, closed = labels.copy(), labels.copy()
+        for number in np.unique(labels[labels > 0]):
+            around, inner = (
+                np.pad(labels == number, 2 * radius, mode="symmetric"),
+                (slice(2 * radius, -2 * radius),) * 2,
+            )
+            opened[(labels == number) & ~ndimage.binary_opening(around, disc(radius))[inner]] = 0
+            closed[ndimage.binary_closing(around, disc(radius))[inner] & (labels == 0)] = number
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(morphology, "BLOCK", block)
+            np.testing.assert_array_equal(labels_of(change(Truth(labels), "opening", radius=radius)), opened)
+            np.testing.assert_array_equal(labels_of(change(Truth(labels), "closing", radius=radius)), closed)
+
+    @pytest.mark.parametrize("step", ["opening", "closing", "boundary", "fill"])
+    def test_a_step_can_be_broken_off_between_two_objects(self, step: str) -> None:
+        class Enough(Exception):
+            pass
+
+        def check() -> None:
+            raise Enough
+
+        with pytest.raises(Enough):
+            make_mask_step(as_json(read_steps([{"step": step}]))[0], check)(Truth(drawn()))
+
+    @pytest.mark.parametrize("step", ["opening", "closing"])
+    def test_a_large_disc_takes_hardly_longer_than_a_small_one(self, step: str) -> None:
+        mask = Truth(None, np.pad(np.ones((150, 150), np.uint8), 25))
+
+        def measure(radius: int) -> float:
+            began = time.process_time()
+            change(mask, step, radius=radius)
+            return time.process_time() - began
+
+        assert min(measure(40) for _ in range(3)) < 20 * max(measure(2) for _ in range(3))
 
     def test_opening_cuts_a_bridge_and_leaves_what_is_wide(self) -> None:
         labels = np.zeros((30, 40), np.int32)

@@ -12,6 +12,7 @@ from shared.schemas.steps import IMAGE_STEPS, SET_STEPS, as_json, canonical, ima
 WRONG: list[tuple[list[dict[str, Any]], str]] = [
     ([{"step": "sharpen"}], "sharpen"),
     ([{"step": "median", "size": 3}], "not permitted"),
+    ([{"step": "median", "radius": 6}], "less than or equal to 5"),
     ([{"step": "resize"}], "one of side, scale and mpp"),
     ([{"step": "resize", "side": 256, "scale": 2}], "one of side, scale and mpp"),
     ([{"step": "resize", "side": 256}, {"step": "resize", "side": 128}], "resize may come once only"),

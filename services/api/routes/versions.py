@@ -27,6 +27,7 @@ from shared.tables.datasets import FileRole, ManifestState
 
 router = APIRouter(prefix="/v1/datasets/{dataset_id}/versions", tags=["datasets"])
 
+DOWNLOAD_SECONDS = 3600  # how long a download URL works
 SHOWN = (
     *("id", "dataset_id", "number", "digest", "images", "masks", "created_at"),
     *("layout", "job_id", "steps", "summary"),
@@ -90,14 +91,30 @@ def get_version(version: VersionDep, session: SessionDep) -> DatasetVersionOut:
 def list_files(
     version: VersionDep,
     session: SessionDep,
+    storage: StorageDep,
     role: Annotated[FileRoleName | None, Query(description="only files of this role")] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = DEFAULT_LIMIT,
 ) -> FilesPage:
-    """The files of a version."""
+    """The files of a version, each with a URL to fetch it from the object store."""
     only = FileRole(role) if role else None
     rows, next_cursor = versions.list_files(session, version, role=only, cursor=cursor, limit=limit)
-    return FilesPage(items=[FileOut.model_validate(row) for row in rows], next_cursor=next_cursor)
+    items = [
+        FileOut(
+            name=row.name,
+            role=row.role.value,
+            sha256=row.sha256,
+            bytes=row.bytes,
+            url=storage.download_url(
+                row.object.key,
+                seconds=DOWNLOAD_SECONDS,
+                filename=row.name.rsplit("/", 1)[-1],
+                bucket=row.object.bucket,
+            ),
+        )
+        for row in rows
+    ]
+    return FilesPage(items=items, next_cursor=next_cursor)
 
 
 @router.get("/{number}/images")
@@ -120,9 +137,10 @@ def compare_versions(
     to: Annotated[int, Query(ge=1, lt=2**31, description="number of the version to compare with")],
     caller: CallerDep,
     session: SessionDep,
+    of: Annotated[UUID | None, Query(description="its dataset, if it is another one")] = None,
 ) -> Difference:
     """What became of the files of this version in version `to`: added, removed, changed or the same."""
-    other = datasets.get_version(session, caller.workspace, version.dataset_id, to)
+    other = datasets.get_version(session, caller.workspace, of or version.dataset_id, to)
     return versions.compare(session, version, other)
 
 

@@ -1,7 +1,7 @@
 """What a report tells. The stage that reports fills it; page and JSON are drawn from it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shared.examination.summary import DatasetSummary
 from shared.schemas.manifests import Problem
@@ -47,6 +47,10 @@ class DatasetReport:
     parent: str | None = None  # the version it was made from, such as cohort-7@2
     steps: Sequence[str] = ()  # what was done to the parent's images, in order
     class_names: Sequence[str] = ()  # from 0, the background
+    masks: Mapping[str, int] = field(default_factory=dict)  # how masks were read → accepted images
+    ignored: Sequence[tuple[str, str]] = ()  # files that no image uses, and why
+    ignored_masks: int = 0  # of these, by their names
+    notes: Sequence[str] = ()  # what was resolved in doubt, or left out of masks
     rejected: Sequence[ReportImage] = ()
     warned: Sequence[ReportImage] = ()
     leaks: Sequence[ReportPair] = ()

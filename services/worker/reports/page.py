@@ -20,7 +20,7 @@ from services.worker.reports.contents import (
     ReportPair,
     choose_examples,
 )
-from services.worker.reports.titles import explain, title_of
+from services.worker.reports.titles import MEANINGS, explain, title_of
 from shared.examination.summary import NONE, DatasetSummary
 from shared.schemas.manifests import Problem
 
@@ -79,6 +79,8 @@ def draw_report(report: DatasetReport) -> bytes:
         contacts=[(image, _embed(image)) for image in report.contacts[:CONTACTS]],
         constants=[(noun, next(iter(counts))) for noun, _, counts in _list_counts(report.summary) if len(counts) == 1],
         charts=list(_draw_charts(report)),
+        masks=[(MEANINGS.get(kind, kind), count) for kind, count in report.masks.items()],
+        listed=LISTED,
     )
     return page.encode("utf-8", "backslashreplace")
 

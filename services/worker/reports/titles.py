@@ -31,6 +31,15 @@ EXPLANATIONS = {
 }
 
 
+MEANINGS = {
+    "instances": "each number is an object",
+    "binary": "foreground and background",
+    "classes": "each number is a class",
+    "coco": "COCO's outlines",
+    "geojson": "outlines in GeoJSON",
+}
+
+
 def explain(kind: str) -> str:
     """A sentence about a kind of pair; nothing about a new one."""
     return EXPLANATIONS.get(kind, "")

@@ -4,23 +4,34 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from services.worker.context import Context
 from services.worker.stages.version_files import VersionFiles
-from shared.annotations import agree, count_pages, find_kind, read_text, read_values
+from shared.annotations import (
+    FoundKind,
+    agree,
+    count_pages,
+    distinct,
+    find_background,
+    find_kind,
+    read_text,
+    read_values,
+)
 from shared.annotations.values import Values
 from shared.domain import datasets
 from shared.domain.blocks import Outcome
 from shared.domain.manifests import NewImage
 from shared.domain.orders import versions
 from shared.errors import Rejected
+from shared.examination.portraits import join
 from shared.execution import Work
 from shared.imaging.steps.sets import split
 from shared.layouts import Arrangement, Entry, Layout, MaskKind, Split, arrange, detect
+from shared.layouts.documents import clean
 from shared.schemas.step_kinds import SplitStep
 from shared.schemas.steps import read_steps
 from shared.tables import DatasetFile, DatasetImage
@@ -32,6 +43,7 @@ T = TypeVar("T")
 
 MOST_PAGES = 250_000  # of all stacks and arrays of a version: each becomes an image with a row of its own
 MADE = re.compile(r"(_r\d+_c\d+)?(_v\d\d)?$")  # what names of tiles and variants end with
+MORE = 3  # numbers that are more than those of a binary mask
 SAMPLE = 16  # masks that are looked at to tell what their numbers mean
 FROM_NUMBERS = {"auto", "instances", "binary", "classes"}  # kinds of masks that an order may tell apart
 
@@ -54,13 +66,13 @@ def _arrange_files(context: Context, work: Work) -> Outcome:
     arrangement = arrange(layout, names, contents)
     sizes = [_count_bytes(entry, files, contents) for entry in arrangement.entries]
     ordered: MaskKind = parameters["masks"]
-    told = find_mask_kind(arrangement.entries, contents) if ordered == "auto" else ordered
+    told = tell_masks(arrangement.entries, contents, ordered)
     if not arrangement.entries:
         raise Rejected(
             f"no image was found among the {len(names)} files, read as {layout.value}: {_first_reason(arrangement)}; "
             "order the ingest with another layout, or name the files as one of the layouts asks"
         )
-    entries = [apply_order(entry, ordered, told, parameters["splits"]) for entry in arrangement.entries]
+    entries = [told.apply(entry, parameters["splits"]) for entry in arrangement.entries]
     classes = list(arrangement.classes)
     found = [
         NewImage(entry.name, size, {"entry": entry.as_json(), "classes": classes})
@@ -73,9 +85,9 @@ def _arrange_files(context: Context, work: Work) -> Outcome:
         "ignored": [list(pair) for pair in arrangement.ignored],
         "notes": arrangement.notes,
         "classes": classes,
-        "masks": told,
+        "masks": told.kind,
     }
-    return Outcome(result=result, found=found)
+    return Outcome(result=clean(result), found=found)
 
 
 def _choose_layout(names: Sequence[str], ordered: str) -> tuple[Layout, str]:
@@ -86,27 +98,61 @@ def _choose_layout(names: Sequence[str], ordered: str) -> tuple[Layout, str]:
     return detection.layout, detection.why
 
 
-def find_mask_kind(entries: Sequence[Entry], contents: "_Contents") -> MaskKind:
+class ReadsValues(Protocol):
+    """What gives the numbers of a mask (H, W); raises Rejected if it cannot be read."""
+
+    def values(self, name: str, page: int | None) -> Values:
+        """Of a file, or of a page of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the numbers of masks mean. What was `ordered` counts more than the layout, and that more than `kind`."""
+
+    kind: MaskKind
+    ordered: bool = False
+    background: int | None = None
+
+    def apply(self, entry: Entry, splits: Mapping[str, Split]) -> Entry:
+        """The entry as it is to be read: what its mask means, and its split by its name or folder."""
+        if entry.mask_kind == "auto" or (self.ordered and entry.mask_kind in FROM_NUMBERS):
+            entry = replace(entry, mask_kind=self.kind)
+        if entry.mask_kind == "binary":
+            entry = replace(entry, background=self.background)
+        return _put_into_split(entry, splits)
+
+
+def tell_masks(entries: Sequence[Entry], contents: ReadsValues, ordered: MaskKind) -> Told:
     """What the numbers of the masks mean, where neither order nor layout says: told from some of them.
 
-    One kind for all, as a mask with a single object looks like a binary one.
+    One kind for all, as a mask with a single object looks like a binary one; and one background, as a mask without
+    objects does not tell. Masks whose numbers are those of a picture have no say.
     """
-    open_ones = [entry for entry in entries if entry.mask_kind == "auto" and len(entry.masks) == 1]
-    step = max(len(open_ones) // SAMPLE, 1)
-    found = []
-    for entry in open_ones[::step]:
+    if ordered not in ("auto", "binary"):
+        return Told(ordered, ordered=True)
+    asked = {"auto", "binary"} if ordered == "auto" else FROM_NUMBERS
+    kinds: list[FoundKind] = []
+    numbers: set[int] = set()
+    for entry in _sample([entry for entry in entries if entry.mask_kind in asked and len(entry.masks) == 1]):
         with suppress(Rejected):  # it will be rejected by name when it is examined
-            found.append(find_kind(contents.values(entry.masks[0], entry.mask_page))[0])
-    return agree(found) if found else "auto"
+            values = contents.values(entry.masks[0], entry.mask_page)
+            kind, soft = find_kind(values)
+            if soft:
+                continue
+            numbers.update(distinct(values)[:MORE].tolist())
+            if entry.mask_kind == "auto":
+                kinds.append(kind)
+    if ordered != "auto":
+        return Told(ordered, ordered=True, background=find_background(numbers))
+    return Told(agree(kinds) if kinds else "auto", background=find_background(numbers))
 
 
-def apply_order(entry: Entry, ordered: MaskKind, told: MaskKind, splits: Mapping[str, Split]) -> Entry:
-    """The entry as it is to be read: the kind of its mask, and its split by its name or folder.
+def _sample(entries: Sequence[Entry]) -> Sequence[Entry]:
+    return entries[:: max(len(entries) // SAMPLE, 1)]
 
-    What was `ordered` counts more than what the layout says, and that more than what was `told` from the numbers.
-    """
-    if entry.mask_kind == "auto" or (ordered != "auto" and entry.mask_kind in FROM_NUMBERS):
-        entry = replace(entry, mask_kind=told)
+
+def _put_into_split(entry: Entry, splits: Mapping[str, Split]) -> Entry:
     wanted = [
         (len(place), side)
         for place, side in splits.items()
@@ -165,7 +211,7 @@ def _arrange_images(context: Context, work: Work) -> Outcome:
         version = datasets.find_version(session, job.workspace_id, versions.find_id(job))
         images = versions.accepted(session, version)
         files = datasets.files_by_name(session, job.workspace_id, version.id)
-    sides = _split(images, job.spec["parameters"]["steps"])
+    sides = split_images(images, job.spec["parameters"]["steps"])
     stems = find_stems([image.name for image in images])
     found = [
         NewImage(
@@ -178,12 +224,23 @@ def _arrange_images(context: Context, work: Work) -> Outcome:
     return Outcome(result={"layout": version.layout, "images": len(found)}, found=found)
 
 
-def _split(images: Sequence[DatasetImage], steps: Sequence[Json]) -> dict[str, str]:
-    """The split of each image: as the step says, or as it was."""
+def split_images(images: Sequence[DatasetImage], steps: Sequence[Json]) -> dict[str, str]:
+    """The split of each image: as the step says, which parts nothing that ingest found to be alike; or as it was."""
     wanted = [step for step in read_steps(steps) if isinstance(step, SplitStep)]
     if wanted:
-        return dict(split([image.name for image in images], {i.name: i.group for i in images}, wanted[0]))
+        return dict(split([i.name for i in images], {i.name: i.group for i in images}, wanted[0], _find_alike(images)))
     return {image.name: image.split for image in images if image.split is not None}
+
+
+def _find_alike(images: Sequence[DatasetImage]) -> list[list[str]]:
+    """Names of images that are linked by what they are related to, and by their groups."""
+    shared: dict[tuple[str, str], list[int]] = {}
+    for number, image in enumerate(images):
+        links = [("related", name) for name in image.source.get("related", [])]
+        for link in [*links, ("group", image.group)] if image.group is not None else links:
+            shared.setdefault(link, []).append(number)
+    pairs = ((numbers[0], number) for numbers in shared.values() for number in numbers)
+    return [[images[number].name for number in numbers] for numbers in join(pairs)]
 
 
 def find_stems(names: Sequence[str]) -> dict[str, str]:
@@ -223,6 +280,7 @@ def _describe(image: DatasetImage, files: Mapping[str, DatasetFile]) -> Json:
         "mask_kind": image.mask_kind,
         "types": image.types,
         "reference": image.source.get("reference"),
+        "related": image.source.get("related", []),
         "classes": image.classes,
         "group": image.group,
         "mpp": image.mpp,

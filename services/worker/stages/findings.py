@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.domain.datasets import VersionFile
+from shared.layouts.documents import clean
 from shared.schemas.manifests import Problem
 from shared.tables.base import Json
 from shared.tables.datasets import FileRole, ManifestState
@@ -72,6 +73,11 @@ class Finding(BaseModel):
     def source_file(self) -> str | None:
         """The file that holds it and others."""
         return self.source["image"] if self.source.get("page") is not None else None
+
+    def as_json(self) -> Json:
+        """As blocks hand it on: texts from files may hold what the database does not keep."""
+        handed: Json = clean(self.model_dump(mode="json"))
+        return handed
 
     def as_row(self) -> dict[str, Any]:
         """The columns of its DatasetImage."""

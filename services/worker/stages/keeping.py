@@ -1,14 +1,10 @@
 """What is made of an image of a dataset version: files under their hash, a thumbnail, the image's outcome."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-
-import numpy as np
-from PIL import Image
 
 from services.worker.context import Context
 from services.worker.reports.pictures import draw_labelled_thumbnail, fit_labels
@@ -19,7 +15,9 @@ from shared.domain import objects
 from shared.domain.blocks import ImageOutcome, NewArtifact
 from shared.domain.objects import Content
 from shared.examination.labels import examine_labels
+from shared.examination.thumbnails import encode_thumbnail
 from shared.imaging.tiling import Pixels
+from shared.layouts.documents import clean
 from shared.storage import image_key, object_key
 from shared.tables import JobImage
 from shared.tables.datasets import FileRole
@@ -53,12 +51,12 @@ class Keeper:
         """Note the statistics of the masks of an image."""
         finding.labels = examine_labels(labels, classes).model_dump(mode="json")
 
-    def keep_thumbnail(self, finding: Finding, picture: bytes, labels: Labels | None, classes: Pixels | None) -> None:
-        """Store a small picture of the image, with the outlines of what its mask shows."""
+    def keep_thumbnail(self, finding: Finding, overview: Pixels, labels: Labels | None, classes: Pixels | None) -> None:
+        """Store a small picture of the image (h, w, 3), with the outlines of what its mask shows."""
         marked = labels if labels is not None else classes
-        if marked is not None:
-            with Image.open(io.BytesIO(picture)) as opened:
-                overview = np.asarray(opened.convert("RGB"))
+        if marked is None:
+            picture = encode_thumbnail(overview)
+        else:
             picture = draw_labelled_thumbnail(overview, fit_labels(marked, *overview.shape[:2]))
         name = hashlib.sha256(finding.name.encode()).hexdigest()[:16]
         stored = self._context.storage.put(self._place(f"{name}.jpg"), picture)
@@ -68,15 +66,15 @@ class Keeper:
     def end(self, findings: Sequence[Finding]) -> ImageOutcome:
         """The image's outcome: an error if nothing that was made of it can be used."""
         self._store()
-        problems = [problem.model_dump() for finding in findings for problem in finding.problems]
+        problems = [clean(problem.model_dump()) for finding in findings for problem in finding.problems]
         errors = [problem for finding in findings for problem in finding.errors]
         bad = bool(errors) and all(finding.errors for finding in findings)
         return ImageOutcome(
             self._image.id,
             result={"images": len(findings), "problems": problems[:SHOWN]},
-            findings=[finding.model_dump(mode="json") for finding in findings],
+            findings=[finding.as_json() for finding in findings],
             artifacts=self._thumbnails,
-            error={"type": "input", "detail": errors[0].text} if bad else None,
+            error={"type": "input", "detail": clean(errors[0].text)} if bad else None,
         )
 
     @contextmanager

@@ -1,10 +1,7 @@
 """Slides whose masks are outlines and too large to be drawn whole: ingest leaves them as they are, tiles draw them."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 from services.worker.stages.findings import Finding, list_classes
-from shared.annotations import LARGEST, Shapes, check_shapes, read_shapes
+from shared.annotations import LARGEST, Shapes, check_shapes
 from shared.annotations.values import Labels
 from shared.examination.labels import describe_objects
 from shared.examination.thumbnails import decode_thumbnail
@@ -20,15 +17,9 @@ def is_outlined(entry: Entry, slide: Slide) -> bool:
     return entry.mask_kind in OUTLINES and slide.height * slide.width > LARGEST
 
 
-def examine_outlines(
-    slide: Slide, entry: Entry, paths: Mapping[str, Path], classes: Sequence[str], finding: Finding
-) -> Shapes | None:
-    """Note what the outlines on a slide are; None if they cannot be those of this slide.
-
-    `classes`: names of 1, 2, … in the dataset. Raises Rejected for a file that is damaged.
-    """
+def examine_outlines(slide: Slide, entry: Entry, shapes: Shapes | None, finding: Finding) -> Shapes | None:
+    """Note what the outlines on a slide are; None if they cannot be those of this slide."""
     height, width = slide.height, slide.width
-    shapes = read_shapes(entry, paths, height=height, width=width, classes=classes)
     if shapes is None:
         raise ValueError(f"{entry.masks[0]} is a mask of pixels")
     finding.problems += check_shapes(shapes, height=height, width=width)

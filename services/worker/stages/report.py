@@ -1,26 +1,27 @@
 """REPORT: what the images of a dataset version have in common, its report, and its manifest."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from services.worker.context import Context
 from services.worker.reports.description import describe_report
 from services.worker.reports.page import draw_report
 from services.worker.stages.findings import Finding
-from services.worker.stages.report_contents import Arranged, fill_report
+from services.worker.stages.gathering import Gathering, Rows
+from services.worker.stages.report_contents import Arranged, Compared, fill_report, name_version
 from shared.domain import blocks, manifests
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.domain.manifests import NewManifest
-from shared.domain.objects import Verified
 from shared.examination.abutment import find_abutting
 from shared.examination.duplicates import Duplicates, find_duplicates
 from shared.examination.findings import find_pair_problems
-from shared.examination.images import ImageExamination
-from shared.examination.leakage import Leak, Membership, find_leaks
-from shared.examination.portraits import Gallery, Portrait
+from shared.examination.leakage import find_leaks, find_related
+from shared.examination.portraits import Gallery
 from shared.execution import Work
 from shared.schemas.manifests import NOT_EXAMINED, Problem
-from shared.storage import job_key
+from shared.storage import Stored, job_key
 from shared.tables import Job
 from shared.tables.jobs import JobKind, Stage
 
@@ -30,28 +31,36 @@ MANIFEST, PAGE, DESCRIPTION = "dataset_manifest.json", "dataset_report.html", "d
 def report_version(context: Context, work: Work) -> Outcome:
     """Every image is in the manifest, the rejected ones with their reasons."""
     job = work.claim.job
-    findings = list(_walk_findings(context, job))
-    duplicates, leaks = _compare([finding for finding in findings if finding.image], job, work)
+    found = Gathering.of(_walk_findings(context, job))
+    if job.kind is JobKind.INGEST:
+        found.warn_of_missing_masks()
+    compared = _compare(found, job, work)
     with context.sessions() as session:
         arranged = Arranged.model_validate(blocks.result_of_job(session, job, Stage.ARRANGE))
-    report = fill_report(context, job, findings, duplicates, leaks, arranged)
+    report = fill_report(name_version(context, job), found, compared, arranged, context.storage.get)
     manifest = NewManifest(
         layout=arranged.layout,
         summary={**report.summary.model_dump(mode="json"), "ignored": len(arranged.ignored)},
-        images=[finding.as_row() for finding in findings],
-        files=[made.as_new() for finding in findings for made in finding.made],
-        read={name: Verified(read.sha256, read.etag) for finding in findings for name, read in finding.read.items()},
+        images=Rows(found.images),
+        files=found.files,
+        read=found.read,
     )
-    files = {
-        PAGE: ("report", "text/html", draw_report(report)),
-        DESCRIPTION: ("report", "application/json", _as_json(describe_report(report))),
-        MANIFEST: ("manifest", "application/json", _as_json(manifest.images)),
-    }
+    put, page = context.storage.put, draw_report(report)
+    description = json.dumps(describe_report(report), indent=1, sort_keys=True).encode()
     artifacts = [
-        NewArtifact(kind, name, media_type, context.storage.put(job_key(job.id, name), body))
-        for name, (kind, media_type, body) in files.items()
+        NewArtifact("report", PAGE, "text/html", put(job_key(job.id, PAGE), page)),
+        NewArtifact("report", DESCRIPTION, "application/json", put(job_key(job.id, DESCRIPTION), description)),
+        NewArtifact("manifest", MANIFEST, "application/json", _store_manifest(context, job, found)),
     ]
     return Outcome(artifacts=artifacts, manifest=manifest, result={"headline": report.headline})
+
+
+def _store_manifest(context: Context, job: Job, found: Gathering) -> Stored:
+    """By way of the disk: it may be larger than everything else here."""
+    with NamedTemporaryFile(dir=context.settings.cache_dir) as file:
+        file.writelines(found.walk_lines())
+        file.flush()
+        return context.storage.put_file(job_key(job.id, MANIFEST), Path(file.name))
 
 
 def _walk_findings(context: Context, job: Job) -> Iterator[Finding]:
@@ -65,22 +74,20 @@ def _walk_findings(context: Context, job: Job) -> Iterator[Finding]:
                 yield Finding(name=image.name, problems=[problem], source=image.entry)
 
 
-def _compare(findings: Sequence[Finding], job: Job, work: Work) -> tuple[Duplicates, list[Leak]]:
-    """What is there twice or in two splits; the images concerned are warned of it.
+def _compare(found: Gathering, job: Job, work: Work) -> Compared:
+    """What is there twice or in two splits, of images that are used; those concerned are warned of it.
 
     What preprocess makes is alike on purpose, tiles of one image and variants of one tile: there only groups leak.
     """
+    images = [image for image in found.images if image.portrait is not None]
     duplicates, abutments = Duplicates([], []), []
     if job.kind is JobKind.INGEST:
-        gallery = Gallery([Portrait.of(ImageExamination.model_validate(finding.image)) for finding in findings])
+        gallery = Gallery([image.portrait for image in images if image.portrait is not None])
         duplicates = find_duplicates(gallery, check=work.check)
         abutments = find_abutting(gallery, check=work.check)
-    memberships = [Membership(finding.split, finding.group, finding.source_file) for finding in findings]
-    leaks = find_leaks(memberships, duplicates, abutments)
-    for number, problem in find_pair_problems([finding.name for finding in findings], duplicates, leaks):
-        findings[number].problems.append(problem)
-    return duplicates, leaks
-
-
-def _as_json(value: object) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()
+    leaks = find_leaks([image.membership for image in images], duplicates, abutments)
+    for number, problem in find_pair_problems([image.name for image in images], duplicates, leaks):
+        images[number].problems.append(problem)
+    for number, other in find_related(duplicates, abutments):
+        images[number].related = images[other].name
+    return Compared(images, duplicates, leaks)

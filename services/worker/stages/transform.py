@@ -1,6 +1,6 @@
 """TRANSFORM: images of a dataset version through the steps of a preprocess job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.worker.context import Context
@@ -10,7 +10,15 @@ from services.worker.stages.keeping import Keeper
 from services.worker.stages.outlined import draw_truth
 from services.worker.stages.version_files import VersionFiles
 from services.worker.stages.views import view_of
-from shared.annotations import read_annotation, read_shapes, write_image
+from shared.annotations import (
+    Annotation,
+    FoundKind,
+    check_annotation,
+    read_annotation,
+    read_shapes,
+    suffix_of,
+    write_image,
+)
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Rejected
 from shared.examination.images import examine_image, find_image_problems
@@ -23,11 +31,13 @@ from shared.imaging.steps.transform import Fields, Made, Source, find_step, tran
 from shared.imaging.steps.truth import Truth
 from shared.imaging.steps.views import Frame, reframe
 from shared.layouts import OUTLINES, Entry
-from shared.slides import Slide, open_slide
+from shared.schemas.manifests import Problem
+from shared.slides import HeldSlide, Slide, open_slide
 from shared.tables import JobImage
 
 LARGEST = 100_000_000  # px of an output: it is held whole
-MOST = 20_000  # outputs of an image: what is found out about them, 5 kB each, is one value in the database
+MOST = 40_000  # outputs of an image: what is found out about them, 5 kB each, is one value in the database
+CUT = {"objects_tiny", "objects_split"}  # problems that tiles have by nature: slivers and pieces at their borders
 
 
 def transform_images(context: Context, work: Work) -> Outcome:
@@ -62,11 +72,12 @@ def _transform_image(context: Context, work: Work, files: VersionFiles, image: J
         view = view_of(slide, make_image_steps(steps), name=image.name, check=work.check)
         refuse_large(view.frame, steps)
         truth = _read_truth(slide, files, entry, classes)
-        for made in transform(view, truth, steps, source):
+        for made in transform(view, truth, steps, source, work.check):
             work.check()
             if len(findings) == MOST:
                 raise _too_many(image.name)
-            findings.append(_keep(made, meaning, image, keeper, files))
+            findings.append(keep_made(made, meaning, image, keeper, check=work.check))
+    drop_usual(findings)
     return keeper.end(findings)
 
 
@@ -121,7 +132,7 @@ def _read_truth(slide: Slide, files: VersionFiles, entry: Entry, classes: Sequen
     return Truth(found.labels, found.classes)
 
 
-def _keep(made: Made, meaning: Meaning, image: JobImage, keeper: Keeper, files: VersionFiles) -> Finding:
+def keep_made(made: Made, meaning: Meaning, image: JobImage, keeper: Keeper, *, check: Callable[[], None]) -> Finding:
     """Store an output, and look at it as ingest looks at what is uploaded."""
     finding = Finding(
         name=f"{image.entry['stem']}{made.suffix}", split=made.split, group=made.group, source=_describe(made, image)
@@ -129,17 +140,42 @@ def _keep(made: Made, meaning: Meaning, image: JobImage, keeper: Keeper, files: 
     pixels = made.pixels
     body = write_image(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     keeper.keep_image(finding, body)
-    with keeper.lend(body) as path, open_slide(path, name=finding.name) as slide:
-        examination = examine_image(slide, check=files.check)
+    held = HeldSlide(pixels, format=suffix_of(body)[1:], mpp=made.view.frame.mpp)
+    examination = examine_image(held, check=check)
     finding.image, finding.mpp = examination.model_dump(mode="json"), made.view.frame.mpp
     finding.problems += find_image_problems(finding.name, examination)
     truth = made.truth
     if truth.labels is not None or truth.classes is not None:
         finding.mask_kind, finding.classes = meaning.kind, list(meaning.classes)
+        finding.problems += _check_truth(made, meaning, finding.name)
         keeper.examine_truth(finding, truth.labels, truth.classes)
         keeper.keep_truth(finding, truth.labels, truth.classes)
-    keeper.keep_thumbnail(finding, examination.thumbnail, truth.labels, truth.classes)
+    keeper.keep_thumbnail(finding, examination.overview, truth.labels, truth.classes)
     return finding
+
+
+def _check_truth(made: Made, meaning: Meaning, name: str) -> list[Problem]:
+    """Warnings about a mask that steps made: an image that was accepted once is not lost for it."""
+    kind: FoundKind = "instances" if made.truth.labels is not None else "classes"
+    if meaning.kind == "binary":
+        kind = "binary"
+    frame, named = made.view.frame, dict(enumerate(meaning.classes))
+    named.pop(0, None)
+    annotation = Annotation(kind, name, made.truth.labels, made.truth.classes, named)
+    problems = check_annotation(annotation, height=frame.height, width=frame.width)
+    return [problem.model_copy(update={"severity": "warning"}) for problem in problems if _is_news(problem, made)]
+
+
+def _is_news(problem: Problem, made: Made) -> bool:
+    return made.box is None or problem.code not in CUT
+
+
+def drop_usual(findings: Sequence[Finding]) -> None:
+    """A tile that holds nothing is nothing to tell; that none of the image's tiles holds anything is told once."""
+    tiles = [finding for finding in findings if finding.source["box"] is not None]
+    is_lost = not any(finding.labels.get("foreground") for finding in tiles)
+    for finding in tiles[is_lost:]:
+        finding.problems = [problem for problem in finding.problems if problem.code != "mask_empty"]
 
 
 def _describe(made: Made, image: JobImage) -> Mapping[str, Any]:
@@ -151,4 +187,5 @@ def _describe(made: Made, image: JobImage) -> Mapping[str, Any]:
         "box": [box.top, box.left, box.bottom, box.right] if box else None,
         "variant": made.variant,
         "done": made.done,
+        "related": image.entry.get("related", []),
     }

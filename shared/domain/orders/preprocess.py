@@ -25,7 +25,7 @@ def specify(session: Session, workspace_id: UUID, order: PreprocessIn, version: 
             f"dataset version {version.id} is {version.state.value}, and only ready ones can be preprocessed: ingest it"
         )
     into = datasets.ensure(session, workspace_id, order.into) if order.into else version.dataset_id
-    digest = hashlib.sha256(f"{_identify(version)} {canonical(order.steps)}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{_identify(session, version)} {canonical(order.steps)}".encode()).hexdigest()
     made = _find_made(session, workspace_id, into, digest)
     return {
         "dataset_version": versions.describe(version),
@@ -41,9 +41,14 @@ def begin(session: Session, job: Job, version: DatasetVersion) -> None:  # noqa:
     stages.add_block(session, job, None, Stage.CLOSE if job.spec["known"] else Stage.ARRANGE)
 
 
-def _identify(version: DatasetVersion) -> str:
-    """The same text for versions of the same images, whatever their names and numbers."""
-    return json.dumps([version.digest, version.layout, version.origin.get("ingest"), version.cache_digest])
+def _identify(session: Session, version: DatasetVersion) -> str:
+    """The same text for versions of the same images, whatever their names and numbers.
+
+    One that lacks images, as their bytes were missing when it was ingested, is like no other.
+    """
+    alone = str(version.id) if versions.lacks_images(session, version) else None
+    ingested = version.layout, version.origin.get("ingest")
+    return json.dumps([version.digest, *ingested, version.cache_digest, version.steps, alone])
 
 
 def _find_made(session: Session, workspace_id: UUID, dataset_id: UUID, digest: str) -> DatasetVersion | None:

@@ -34,9 +34,13 @@ def specify(session: Session, workspace_id: UUID, order: TrainIn, version: Datas
 
 
 def begin(session: Session, job: Job, version: DatasetVersion) -> None:
-    """The job's one block. Raises Invalid if the version cannot be learnt from."""
+    """The job's one block. Raises Invalid if the version cannot be learnt from, Conflict if nobody can tell yet."""
+    versions.refuse_invalid(version)
     images, masks = version.images, version.masks
-    if version.state is VersionState.READY:
+    if version.state is not VersionState.READY:
+        versions.refuse_parts(session, version)
+        versions.refuse_unread(session, version)
+    else:
         found = versions.accepted(session, version)
         images, masks = len(found), sum(image.mask is not None for image in found)
         _refuse_outlines(found)

@@ -1,24 +1,35 @@
 """Steps that change masks: morphology, boundaries, regions, classes. An image without a mask has nothing to change."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from shared.imaging.masks import disc
+from shared.imaging.steps.morphology import (
+    Check,
+    Mask,
+    Numbers,
+    close_each,
+    find_differing,
+    find_places,
+    go_on,
+    open_each,
+)
 from shared.imaging.steps.truth import Labels, Truth
 from shared.imaging.tiling import Pixels
 
-Mask = NDArray[np.bool_]
-Numbers = NDArray[np.integer]  # (H, W), of objects or of classes
 
-
+@dataclass(frozen=True)
 class MaskStep(ABC):
-    """Its fields are the parameters that `shared.schemas.steps` describes."""
+    """Its fields are the parameters that `shared.schemas.steps` describes.
+
+    `check` is called before each object, and may raise to break it off.
+    """
+
+    check: Check = field(default=go_on, kw_only=True, compare=False, repr=False)
 
     @property
     def reach(self) -> int | None:
@@ -77,41 +88,28 @@ class _Morphology(MaskStep):
         return 2 * self.radius
 
     def _apply(self, truth: Truth) -> Truth:
+        numbers = self._change(_numbers(truth))
         if truth.labels is None:
-            return Truth(None, _numbers_of(truth, self._change).astype(np.uint8))
-        labels = _numbers_of(truth, self._change).astype(np.int32)
+            return Truth(None, numbers.astype(np.uint8))
+        labels = numbers.astype(np.int32)
         return Truth(labels, None if truth.classes is None else _spread_classes(truth.labels, truth.classes, labels))
 
-    def _change(self, numbers: Numbers) -> Numbers:
-        result = numbers.copy()
-        for number, place in _find_places(numbers, margin=2 * self.radius + 1):
-            self._change_one(numbers[place], number, result[place])
-        return result
-
-    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
-        """Write what becomes of one object (h, w) to `result`."""
-        raise NotImplementedError
-
-    def _around(self, mask: Mask, change: Callable[[Mask, Mask], Mask]) -> Mask:
-        margin = 2 * self.radius
-        changed = change(np.pad(mask, margin, mode="symmetric"), disc(self.radius))
-        return changed[margin:-margin, margin:-margin]
+    @abstractmethod
+    def _change(self, numbers: Numbers) -> Numbers: ...
 
 
 class Opening(_Morphology):
     """Narrow parts go."""
 
-    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
-        here = numbers == number
-        result[here & ~self._around(here, ndimage.binary_opening)] = 0
+    def _change(self, numbers: Numbers) -> Numbers:
+        return open_each(numbers, self.radius, self.check)
 
 
 class Closing(_Morphology):
     """Narrow gaps of background are filled; a gap between two goes to the one of the higher number."""
 
-    def _change_one(self, numbers: Numbers, number: int, result: Numbers) -> None:
-        closed = self._around(numbers == number, ndimage.binary_closing)
-        result[closed & (numbers == 0)] = number
+    def _change(self, numbers: Numbers) -> Numbers:
+        return close_each(numbers, self.radius, self.check)
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Boundary(MaskStep):
         return self.width
 
     def _apply(self, truth: Truth) -> Truth:
-        found = find_boundaries(_numbers(truth), self.width, self.side)
+        found = find_boundaries(_numbers(truth), self.width, self.side, self.check)
         if self.output == "binary":
             return _binary(found)
         interior = _foreground(truth).astype(np.uint8) if truth.classes is None else truth.classes
@@ -154,7 +152,7 @@ class Fill(MaskStep):
     def _apply(self, truth: Truth) -> Truth:
         if self.mode == "contours":
             return Truth(self._number_regions(_foreground(truth)), None)
-        numbers = _numbers_of(truth, self._fill_each)
+        numbers = self._fill_each(_numbers(truth))
         if truth.labels is None:
             return Truth(None, numbers.astype(np.uint8))
         labels = numbers.astype(np.int32)
@@ -172,20 +170,21 @@ class Fill(MaskStep):
 
     def _fill_each(self, numbers: Numbers) -> Numbers:
         result = numbers.copy()
-        for number, place in _find_places(numbers, margin=1):
+        for number, box in find_places(numbers, self.check):
+            place = box.slices()
             here = numbers[place] == number
             holes = ndimage.binary_fill_holes(here) & (numbers[place] == 0)
             result[place][_drop_large(holes, self.area)] = number
         return result
 
 
-def find_boundaries(numbers: Numbers, width: int, side: Literal["inner", "outer", "thick"]) -> Mask:
+def find_boundaries(
+    numbers: Numbers, width: int, side: Literal["inner", "outer", "thick"], check: Check = go_on
+) -> Mask:
     """True (H, W) on pixels of objects (inner), around objects (outer) or both (thick), up to `width` px from the
     other side. Where two objects touch, outer marks both sides, as scikit-image's function of this name does.
     """
-    seen = {"footprint": disc(width), "mode": "nearest"}
-    highest = ndimage.maximum_filter(numbers, **seen)
-    differs: Mask = highest != ndimage.minimum_filter(numbers, **seen)
+    differs = find_differing(numbers, width, check)
     if side == "thick":
         return differs
     if side == "inner":
@@ -207,9 +206,10 @@ MASK_STEPS: dict[str, type[MaskStep]] = {
 }
 
 
-def make_mask_step(step: Mapping[str, Any]) -> MaskStep:
+def make_mask_step(step: Mapping[str, Any], check: Check = go_on) -> MaskStep:
     """From its fields, see `shared.imaging.steps.kinds.make_image_steps`."""
-    return MASK_STEPS[step["step"]](**{name: value for name, value in step.items() if name != "step"})
+    fields = {name: value for name, value in step.items() if name != "step"}
+    return MASK_STEPS[step["step"]](**fields, check=check)
 
 
 def _binary(mask: Mask) -> Truth:
@@ -229,18 +229,6 @@ def _numbers(truth: Truth) -> Numbers:
     if numbers is None:
         raise ValueError("there is no mask")
     return numbers
-
-
-def _numbers_of(truth: Truth, change: Callable[[Numbers], Numbers]) -> Numbers:
-    return change(_numbers(truth))
-
-
-def _find_places(numbers: Numbers, *, margin: int) -> Iterable[tuple[int, tuple[slice, slice]]]:
-    """Each number above 0, ascending, with its bounding box, `margin` px larger."""
-    for index, place in enumerate(ndimage.find_objects(numbers)):
-        if place is not None:
-            rows, columns = (slice(max(side.start - margin, 0), side.stop + margin) for side in place)
-            yield index + 1, (rows, columns)
 
 
 def _drop_large(holes: Mask, area: int | None) -> Mask:

@@ -19,7 +19,7 @@ from shared.imaging.tiling import Box, Pixels
 
 LARGEST_READ = 2**21  # px of the source held at once, eight bytes for each value
 LARGEST_PLANE = 2**24  # px, of classes
-LARGEST_SIDE = 10_000_000  # px of the result
+LARGEST_SIDE, LARGEST_AREA = 10_000_000, 40_000_000_000  # px of the result
 EVEN = 0.01  # the two sides' scales may differ by this share for an image to keep one number of µm per pixel
 
 Index = NDArray[np.int64]
@@ -35,8 +35,11 @@ class Resize(ImageStep):
 
     def reframe(self, frame: Frame) -> Frame:
         height, width = self._size(frame)
-        if max(height, width) > LARGEST_SIDE:
-            raise Rejected(f"{frame.name}: it would become {width} × {height} px; resize it to less")
+        if max(height, width) > LARGEST_SIDE or height * width > LARGEST_AREA:
+            raise Rejected(
+                f"{frame.name}: resized it would have {width} × {height} px, and {LARGEST_AREA:,} px are the most; "
+                "choose a smaller scale, or more µm per pixel"
+            )
         down, across = frame.height / height, frame.width / width
         is_even = abs(down - across) <= EVEN * across
         mpp = frame.mpp * (down + across) / 2 if frame.mpp is not None and is_even else None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from shared.errors import Rejected
@@ -45,8 +45,12 @@ class Asked(Protocol):
         ...
 
 
-def split(names: Sequence[str], groups: Mapping[str, str | None], step: Asked) -> dict[str, Split]:
+def split(
+    names: Sequence[str], groups: Mapping[str, str | None], step: Asked, alike: Iterable[Sequence[str]] = ()
+) -> dict[str, Split]:
     """For each image its part. Images of one group share it; an image without a group is one by itself.
+
+    `alike`: sets of names of images whose groups, too, are to share it; no image is in two of them.
 
     By ratio, groups in an order that hashes of the seed and their names give are taken for validation, then for test,
     until each has its share of the images, to the nearest image; at least one group is left to train, and one
@@ -58,7 +62,11 @@ def split(names: Sequence[str], groups: Mapping[str, str | None], step: Asked) -
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in sorted(names):
         members[_group_of(name, groups)].append(name)
-    parts = _split_by_ratio(members, step) if step.by == "ratio" else _split_by_list(members, step)
+    for each in alike:
+        first, *others = sorted({_group_of(name, groups) for name in each})
+        for other in others:
+            members[first] += members.pop(other)
+    parts = _split_by_ratio(members, step) if step.by == "ratio" else _split_by_list(members, groups, step)
     if parts and "train" not in parts.values():
         raise Rejected("split: nothing is left to train on; name or take fewer images for validation and test")
     return {name: parts[group] for group, each in members.items() for name in each}
@@ -85,23 +93,36 @@ def _split_by_ratio(members: Mapping[tuple[str, str], list[str]], step: Asked) -
     return {group: parts.get(group, "train") for group in members}
 
 
-def _split_by_list(members: Mapping[tuple[str, str], list[str]], step: Asked) -> dict[tuple[str, str], Split]:
+def _split_by_list(
+    members: Mapping[tuple[str, str], list[str]], groups: Mapping[str, str | None], step: Asked
+) -> dict[tuple[str, str], Split]:
     listed: dict[str, Split] = dict.fromkeys(step.validation_names, "validation")
     listed |= dict.fromkeys(step.test_names, "test")
     parts: dict[tuple[str, str], Split] = {}
     known: set[str] = set()
     for group, each in members.items():
-        keys = each if step.by == "list" else [group[1]]
+        owners = {_group_of(name, groups) for name in each}
+        keys = each if step.by == "list" else [name for _, name in owners]
         known.update(keys)
         found = {listed.get(key, "train") for key in keys}
         if len(found) > 1:
-            raise Rejected(
-                f"split: the list parts the group {group[1]!r}: {', '.join(each[:3])} … belong together; list all of "
-                "them, or split by group"
-            )
+            raise _parted(group[1], each, alike=len(owners) > 1)
         (parts[group],) = found
     unknown = sorted(set(listed) - known)
     if unknown:
         what = "an image" if step.by == "list" else "a group"
         raise Rejected(f"split: {unknown[0]!r} is not the name of {what} of this version; correct the list")
     return parts
+
+
+def _parted(group: str, names: Sequence[str], *, alike: bool) -> Rejected:
+    """`alike`: the images are of several groups."""
+    listed = ", ".join(names[:3])
+    if alike:
+        return Rejected(
+            f"split: the list parts images that ingest found to be alike, or cut from one: {listed} … belong together; "
+            "list all of them, or leave all but one out"
+        )
+    return Rejected(
+        f"split: the list parts the group {group!r}: {listed} … belong together; list all of them, or split by group"
+    )

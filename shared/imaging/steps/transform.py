@@ -10,6 +10,7 @@ from shared.imaging.steps.augmentation import augment, describe
 from shared.imaging.steps.drawn import DrawnTruth
 from shared.imaging.steps.kinds import make_image_steps
 from shared.imaging.steps.mask_steps import MASK_STEPS, make_mask_step
+from shared.imaging.steps.morphology import Check, go_on
 from shared.imaging.steps.tiles import Tiles
 from shared.imaging.steps.truth import Truth
 from shared.imaging.steps.views import Facts, View, plan_steps, reframe
@@ -55,21 +56,24 @@ class Transformed:
     found: list[Facts]  # what was found out about the image, one for each step of images
 
 
-def transform(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields], source: Source) -> Iterator[Made]:
+def transform(
+    view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields], source: Source, check: Check = go_on
+) -> Iterator[Made]:
     """What a list of steps makes of an image, lazily: of a slide that is tiled only the tile at hand is in memory.
 
     A `Truth` is held whole; a `DrawnTruth` is drawn for each output. Of an image that validates or tests no variants
-    are made; splitting is over by now, see `shared.imaging.steps.sets`.
+    are made; splitting is over by now, see `shared.imaging.steps.sets`. `check` is called now and then while masks are
+    changed, and may raise to break it off; reading calls its own.
 
     Raises:
         Rejected: a step cannot take this image or its mask; the text names the image. Also what reading raises.
     """
-    changed = change(view, truth, steps)
+    changed = change(view, truth, steps, check)
     for made in _cut(changed, steps, source):
         yield from _vary(made, steps, source)
 
 
-def change(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields]) -> Transformed:
+def change(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields], check: Check = go_on) -> Transformed:
     """The image after the steps of images, and its truth after those of masks and the resizing, in their order."""
     name, images = view.frame.name, make_image_steps(steps)
     target = reframe(view.frame, images)
@@ -78,16 +82,16 @@ def change(view: View, truth: Truth | DrawnTruth, steps: Sequence[Fields]) -> Tr
         if step["step"] == "resize":
             truth = truth.resize(target.height, target.width)
         elif step["step"] in MASK_STEPS:
-            truth = _change_mask(truth, step, name)
+            truth = _change_mask(truth, step, name, check)
     after, found = plan_steps(view, images)
     return Transformed(after, truth, found)
 
 
-def _change_mask(truth: Truth | DrawnTruth, step: Fields, name: str) -> Truth | DrawnTruth:
+def _change_mask(truth: Truth | DrawnTruth, step: Fields, name: str, check: Check) -> Truth | DrawnTruth:
     if isinstance(truth, DrawnTruth):
-        return truth.after(make_mask_step(step), step["step"])
+        return truth.after(make_mask_step(step, check), step["step"])
     try:
-        return make_mask_step(step)(truth)
+        return make_mask_step(step, check)(truth)
     except ValueError as error:
         raise Rejected(f"{name}: {error}") from error
 
