@@ -150,7 +150,7 @@ def _close(session: Session, job: Job, block: Block) -> None:
     elif cause is None:
         _finish(session, job, JobState.SUCCEEDED, None)
     elif done:
-        detail = f"{failed} of {failed + done} images failed; {cause['detail']}"
+        detail = f"{failed} of {failed + done} images failed; the first: {cause['detail']}"
         _finish(session, job, JobState.PARTIAL, {**cause, "detail": detail})
     else:
         _finish(session, job, JobState.FAILED, cause)

@@ -80,7 +80,7 @@ class CauseOut(BaseModel):
         json_schema_extra={"examples": [{"type": "input", "detail": "a.png: the file is empty; upload it again"}]}
     )
 
-    type: str = Field(description="kind of the cause: input, unavailable, lost, bug")
+    type: str = Field(description="kind of the cause: input, missing, unavailable, lost, bug")
     detail: str = Field(description="what happened and what to do about it")
 
 

@@ -72,8 +72,8 @@ def _choose_plane(stacked: dict[str, int], *, name: str, page: int | None) -> tu
     if page is None and planes > 1:
         letters = "".join(stacked)
         raise Rejected(
-            f"{name}: a stack of {planes} planes (axis {letters}); submit each plane as an image of its own, or name "
-            "the plane"
+            f"{name}: a stack of {planes} planes (axis {letters}); submit each plane as an image of its own; stacks "
+            "with labels are read by an ingest with the layout isbi"
         )
     if not 0 <= (page or 0) < planes:
         raise Rejected(f"{name}: there is no plane {page}, the file has {planes}; count from 0")

@@ -174,7 +174,7 @@ def test_one_bad_image_is_one_bad_image(session: Session, dispatcher: Dispatcher
     assert blocks.fail(session, dispatcher, bad, CAUSE, attempts=1)
     list(work_off(session, dispatcher, job))
     assert reload(session, job).state is JobState.PARTIAL
-    assert job.error == {"type": "input", "detail": "1 of 3 images failed; damaged"}
+    assert job.error == {"type": "input", "detail": "1 of 3 images failed; the first: damaged"}
     with session.begin():
         states = session.scalars(select(JobImage.state).order_by(JobImage.ordinal)).all()
     assert sorted(states) == [ImageState.DONE, ImageState.DONE, ImageState.FAILED]

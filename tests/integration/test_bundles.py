@@ -80,7 +80,7 @@ def test_each_image_of_a_bundle_ends_by_itself(session: Session, dispatcher: Dis
     assert [claim.block.stage for claim in work_off(session, dispatcher, job)] == [Stage.CLOSE]
     assert reload(session, job).state is JobState.PARTIAL
     assert job.error is not None
-    assert job.error["detail"] == f"1 of 3 images failed; {CAUSE['detail']}"
+    assert job.error["detail"] == f"1 of 3 images failed; the first: {CAUSE['detail']}"
 
 
 def test_an_image_too_large_for_its_bundle_is_planned_alone(

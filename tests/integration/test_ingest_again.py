@@ -210,3 +210,20 @@ def result_of(session: Session, job: Job) -> DatasetVersion:
     found = manifests.find_result(session, job)
     assert found is not None
     return found
+
+
+def test_a_layout_that_would_find_nothing_is_refused_with_what_fits(
+    session: Session, dispatcher: Dispatcher, ready: DatasetVersion
+) -> None:
+    with pytest.raises(
+        Invalid, match="'coco' finds nothing in the files of this version; what fits their names is plain"
+    ):
+        order_ingest(session, dispatcher, ready, layout="coco")
+
+
+def test_an_invalid_version_is_not_preprocessed_and_the_report_is_named(
+    session: Session, dispatcher: Dispatcher, version: DatasetVersion
+) -> None:
+    run_ingest(session, dispatcher, order_ingest(session, dispatcher, version), ["small-a.png"], failed=["small-a.png"])
+    with pytest.raises(Conflict, match="its report says why"):
+        order_preprocess(session, dispatcher, version, "greyscale")

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from services.worker.context import Context
 from services.worker.lookahead import map_ahead
 from shared.domain.blocks import ImageOutcome, Outcome
-from shared.errors import Draining, Rejected, Unavailable
+from shared.errors import Draining, Missing, Rejected, Unavailable
 from shared.execution import Work, explain
 from shared.stopwatch import Stopwatch
 from shared.tables import JobImage
@@ -60,5 +60,7 @@ def _walk(work: Work, images: Sequence[JobImage], end: EndImage) -> Iterator[Ima
 def _end(end: EndImage, image: JobImage) -> ImageOutcome:
     try:
         return end(image)
+    except Missing as error:  # no fault of the image: once its bytes are there, the same order is not the same any more
+        return ImageOutcome(image.id, error={**explain(error), "type": "missing"})
     except Rejected as error:
         return ImageOutcome(image.id, error=explain(error))

@@ -18,6 +18,7 @@ from shared.examination.labels import examine_labels
 from shared.examination.thumbnails import encode_thumbnail
 from shared.imaging.tiling import Pixels
 from shared.layouts.documents import clean
+from shared.schemas.datasets import DERIVED
 from shared.storage import image_key, object_key
 from shared.tables import JobImage
 from shared.tables.datasets import FileRole
@@ -87,7 +88,7 @@ class Keeper:
 
     def _keep(self, finding: Finding, name: str, body: bytes, role: FileRole) -> str:
         sha256 = hashlib.sha256(body).hexdigest()
-        name, role = (f"derived/{name}", FileRole.DERIVED) if self._derived else (name, role)
+        name, role = (f"{DERIVED}{name}", FileRole.DERIVED) if self._derived else (name, role)
         finding.made.append(MadeFile(name=name, sha256=sha256, bytes=len(body), role=role))
         self._waiting[sha256] = body
         if sum(map(len, self._waiting.values())) > WAITING:

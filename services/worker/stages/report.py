@@ -20,11 +20,12 @@ from shared.examination.findings import find_pair_problems
 from shared.examination.leakage import find_leaks, find_related
 from shared.examination.portraits import Gallery
 from shared.execution import Work
-from shared.schemas.manifests import NOT_EXAMINED, Problem
+from shared.schemas.manifests import FILE_MISSING, NOT_EXAMINED, Problem
 from shared.storage import Stored, job_key
 from shared.tables import Job
 from shared.tables.jobs import JobKind, Stage
 
+CODES = {"input": "image_unreadable", "missing": FILE_MISSING}  # of problems, by the cause that ended an image
 MANIFEST, PAGE, DESCRIPTION = "dataset_manifest.json", "dataset_report.html", "dataset_report.json"
 
 
@@ -69,7 +70,7 @@ def _walk_findings(context: Context, job: Job) -> Iterator[Finding]:
         for image in manifests.walk_images(session, job):
             yield from map(Finding.model_validate, image.findings)
             if not image.findings and image.error is not None:
-                code = "image_unreadable" if image.error["type"] == "input" else NOT_EXAMINED
+                code = CODES.get(image.error["type"], NOT_EXAMINED)
                 problem = Problem(code=code, severity="error", text=image.error["detail"])
                 yield Finding(name=image.name, problems=[problem], source=image.entry)
 

@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 from shared.domain import datasets, file_roles, stages
 from shared.domain.orders import versions
 from shared.errors import Conflict, Invalid
+from shared.layouts import Layout, detect
 from shared.schemas.ingest import IngestIn
 from shared.tables import Dataset, DatasetFile, DatasetVersion, Job
 from shared.tables.base import Json
 from shared.tables.datasets import FileRole, VersionState
 from shared.tables.jobs import Stage
 
+ANY_FILES = ("auto", "images_masks", "plain")  # layouts that make something of whatever images there are
 KEPT = ("detected", "preprocess")  # of a version's origin, however it is read
 
 
@@ -25,9 +27,10 @@ def specify(session: Session, workspace_id: UUID, order: IngestIn, version: Data
 
     A manifest never changes: a version that is ready, read in another way, is a new version of the same files. So is
     one that lacks images because their bytes were missing: they may have come. Raises Conflict while another job
-    ingests the version, Invalid for a split of what is not there.
+    ingests the version, Invalid for a split of what is not there, or a layout that the files do not have.
     """
     _check_splits(session, version, order.splits)
+    _check_layout(session, version, order.layout)
     parameters = order.model_dump(mode="json", include={"layout", "masks", "splits"})
     _wait_for_others(session, version)
     if version.state is VersionState.READY:
@@ -117,15 +120,33 @@ def _copy(session: Session, workspace_id: UUID, version: DatasetVersion, paramet
     return copy
 
 
+def _check_layout(session: Session, version: DatasetVersion, ordered: str) -> None:
+    """Raise Invalid for a layout that would find nothing in these files."""
+    if ordered in ANY_FILES:
+        return
+    found = detect(_list_names(session, version))
+    if Layout(ordered) not in (found.layout, *found.alternatives):
+        fitting = ", ".join(layout.value for layout in dict.fromkeys((found.layout, *found.alternatives)))
+        raise Invalid(
+            f"layout {ordered!r} finds nothing in the files of this version; what fits their names is {fitting} "
+            f"({found.why})"
+        )
+
+
+def _list_names(session: Session, version: DatasetVersion) -> tuple[str, ...]:
+    """Of the files as they were uploaded."""
+    listed = select(DatasetFile.name).where(
+        DatasetFile.workspace_id == version.workspace_id, DatasetFile.version_id == version.id
+    )
+    return tuple(session.scalars(listed.where(DatasetFile.role != FileRole.DERIVED)))
+
+
 def _check_splits(session: Session, version: DatasetVersion, places: Iterable[str]) -> None:
     """Raises Invalid for one that is neither a folder nor a file, nor begins as the pages of a file are called."""
     wanted = list(places)
     if not wanted:
         return
-    listed = select(DatasetFile.name).where(
-        DatasetFile.workspace_id == version.workspace_id, DatasetFile.version_id == version.id
-    )
-    names = tuple(session.scalars(listed.where(DatasetFile.role != FileRole.DERIVED)))
+    names = _list_names(session, version)
     folders = file_roles.folders_of(names)
     unknown = [place for place in wanted if place not in folders and not place.startswith(names)]
     if unknown:

@@ -20,6 +20,7 @@ from shared.tables.jobs import Stage
 
 def specify(session: Session, workspace_id: UUID, order: PreprocessIn, version: DatasetVersion) -> Json:
     """The job's snapshot. Raises Conflict for a version that is not ready."""
+    versions.refuse_invalid(version)
     if version.state is not VersionState.READY:
         raise Conflict(
             f"dataset version {version.id} is {version.state.value}, and only ready ones can be preprocessed: ingest it"
