@@ -10,6 +10,11 @@ import numpy as np
 import zarr
 from PIL import Image
 
+from tests.slide_files import NOISE
+
+PLANES = NOISE.transpose(2, 0, 1).copy()  # (3, 200, 150)
+NUMBERS = np.random.default_rng(1).integers(0, 60_000, (3, 50, 70)).astype(np.uint16)
+
 
 def write_ome_zarr(
     folder: Path,

@@ -19,17 +19,7 @@ from shared.tables import DatasetFile, DatasetVersion, JobImage, Workspace
 from shared.tables.datasets import FileRole, VersionState
 from shared.tables.jobs import JobState, Stage
 from tests.dataset_jobs import ERROR, commit, end_images, manifest_of, order_ingest, row, run_ingest, state_of
-from tests.rows import add_model, add_version, make_dispatcher, must_claim
-
-
-@pytest.fixture
-def dispatcher() -> Dispatcher:
-    return make_dispatcher()
-
-
-@pytest.fixture
-def version(session: Session, workspace: Workspace) -> DatasetVersion:
-    return add_version(session, workspace, ["small-a.png", "small-b.png"])
+from tests.rows import add_model, add_version, must_claim
 
 
 def test_an_ingest_arranges_examines_reports_and_closes(

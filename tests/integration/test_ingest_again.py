@@ -20,25 +20,9 @@ from tests.dataset_jobs import (
     run_preprocess,
     state_of,
 )
-from tests.rows import add_version, make_dispatcher, must_claim
+from tests.rows import add_version, must_claim
 
 MISSING = {"code": FILE_MISSING, "severity": "error", "text": "small-b.png: its bytes are gone; upload it again"}
-
-
-@pytest.fixture
-def dispatcher() -> Dispatcher:
-    return make_dispatcher()
-
-
-@pytest.fixture
-def version(session: Session, workspace: Workspace) -> DatasetVersion:
-    return add_version(session, workspace, ["small-a.png", "small-b.png"])
-
-
-@pytest.fixture
-def ready(session: Session, dispatcher: Dispatcher, version: DatasetVersion) -> DatasetVersion:
-    run_ingest(session, dispatcher, order_ingest(session, dispatcher, version), ["small-a.png", "small-b.png"])
-    return version
 
 
 def test_two_ingests_of_a_version_at_once_are_refused(

@@ -10,28 +10,12 @@ from shared.domain.dispatch import Dispatcher
 from shared.domain.manifests import NewImage, NewManifest
 from shared.errors import Conflict
 from shared.schemas.manifests import FILE_MISSING
-from shared.tables import DatasetVersion, Job, Workspace
+from shared.tables import DatasetVersion, Job
 from shared.tables.base import Json
 from shared.tables.datasets import FileRole, VersionState
 from shared.tables.jobs import JobState, Stage
-from tests.dataset_jobs import ERROR, commit, order_ingest, order_preprocess, row, run_ingest, run_preprocess, state_of
-from tests.rows import LARGE, add_version, make_dispatcher, must_claim
-
-
-@pytest.fixture
-def dispatcher() -> Dispatcher:
-    return make_dispatcher()
-
-
-@pytest.fixture
-def version(session: Session, workspace: Workspace) -> DatasetVersion:
-    return add_version(session, workspace, ["small-a.png", "small-b.png"])
-
-
-@pytest.fixture
-def ready(session: Session, dispatcher: Dispatcher, version: DatasetVersion) -> DatasetVersion:
-    run_ingest(session, dispatcher, order_ingest(session, dispatcher, version), ["small-a.png", "small-b.png"])
-    return version
+from tests.dataset_jobs import ERROR, commit, order_preprocess, row, run_preprocess, state_of
+from tests.rows import LARGE, must_claim
 
 
 def test_only_a_ready_version_can_be_preprocessed(

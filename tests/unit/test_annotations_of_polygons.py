@@ -1,8 +1,6 @@
-"""Polygons and run lengths as label images, of the whole or of a part."""
+"""Files of polygons, GeoJSON and COCO, as annotations of their image."""
 
 import json
-import time
-import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,170 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from numpy.typing import NDArray
 
 from shared.annotations import Annotation, AnnotationReader, read_annotation, read_shapes
-from shared.annotations.outlines import Outline, Stamp, rasterise, to_ring
 from shared.annotations.polygons import CocoFile, open_coco
-from shared.annotations.run_lengths import uncompress_runs
 from shared.errors import Rejected
 from shared.imaging.tiling import Box
 from shared.layouts import Entry
-
-SIDE = 24
-CORNERS = st.lists(st.tuples(*[st.floats(-4, SIDE + 4, width=32)] * 2), min_size=3, max_size=9)
-OUTLINES = st.lists(
-    st.builds(
-        lambda rings: Outline(tuple((to_ring(ring),) for ring in rings)), st.lists(CORNERS, min_size=1, max_size=2)
-    ),
-    max_size=6,
-)
-WHOLE = Box(0, 0, SIDE, SIDE)
-SQUARE = [[2, 1], [8, 1], [8, 5], [2, 5], [2, 1]]  # x, y: columns 2 … 7, rows 1 … 4
-HOLE = [[4, 2], [6, 2], [6, 4], [4, 4], [4, 2]]
-
-
-@st.composite
-def boxes(draw: st.DrawFn) -> Box:
-    top, left = draw(st.integers(0, SIDE - 1)), draw(st.integers(0, SIDE - 1))
-    return Box(top, left, draw(st.integers(top + 1, SIDE)), draw(st.integers(left + 1, SIDE)))
-
-
-def marked(rows: slice, columns: slice, *, height: int = 8, width: int = 10) -> NDArray[np.bool_]:
-    mask = np.zeros((height, width), bool)
-    mask[rows, columns] = True
-    return mask
-
-
-# Polygons
-
-
-@settings(deadline=None)
-@given(shapes=OUTLINES, box=boxes())
-def test_a_part_that_is_drawn_is_the_part_of_the_whole(shapes: list[Outline], box: Box) -> None:
-    whole, _ = rasterise(shapes, WHOLE)
-    np.testing.assert_array_equal(rasterise(shapes, box)[0], whole[box.slices()])
-
-
-@settings(deadline=None)
-@given(shapes=OUTLINES)
-def test_no_pixel_lies_outside_the_box_of_its_object(shapes: list[Outline]) -> None:
-    for shape in shapes:
-        covered = shape.cover(WHOLE)
-        if shape.box is not None:
-            rows, columns = (
-                np.clip(part, 0, SIDE)
-                for part in ((shape.box.top, shape.box.bottom), (shape.box.left, shape.box.right))
-            )
-            covered[rows[0] : rows[1], columns[0] : columns[1]] = False
-        assert not covered.any()
-
-
-@settings(deadline=None)
-@given(corners=CORNERS)
-def test_a_pixel_is_inside_if_a_ray_from_its_centre_meets_an_odd_number_of_edges(
-    corners: list[tuple[float, float]],
-) -> None:
-    covered = Outline(((to_ring(corners),),)).cover(WHOLE)
-    for row, column in ((0, 0), (5, 7), (12, 12), (23, 3)):
-        x, y = column + 0.5, row + 0.5
-        odd = False
-        for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-            if (y0 <= y) != (y1 <= y):
-                (xa, ya), (xb, yb) = ((x0, y0), (x1, y1)) if y0 <= y1 else ((x1, y1), (x0, y0))
-                odd ^= xa + (y - ya) * (xb - xa) / (yb - ya) <= x
-        assert covered[row, column] == odd
-
-
-@settings(deadline=None)
-@given(cut=st.tuples(*[st.floats(0, SIDE, width=32)] * 2))
-def test_polygons_that_share_an_edge_share_no_pixel_and_leave_no_gap(cut: tuple[float, float]) -> None:
-    left = Outline(((to_ring([[0, 0], [cut[0], 0], [cut[1], SIDE], [0, SIDE]]),),)).cover(WHOLE)
-    right = Outline(((to_ring([[cut[0], 0], [SIDE, 0], [SIDE, SIDE], [cut[1], SIDE]]),),)).cover(WHOLE)
-    assert (left ^ right).all()
-
-
-def test_whole_corners_cover_whole_pixels() -> None:
-    covered = Outline(((to_ring(SQUARE),),)).cover(Box(0, 0, 8, 10))
-    np.testing.assert_array_equal(covered, marked(slice(1, 5), slice(2, 8)))
-
-
-def test_an_object_far_away_is_drawn_as_exactly() -> None:
-    far = to_ring(np.array(SQUARE, float) + 90_000_000)
-    covered = Outline(((far,),)).cover(Box(90_000_000, 90_000_000, 90_000_008, 90_000_010))
-    np.testing.assert_array_equal(covered, marked(slice(1, 5), slice(2, 8)))
-
-
-def test_of_overlapping_polygons_the_smaller_one_is_seen() -> None:
-    large, small = (Outline(((to_ring(ring),),)) for ring in (SQUARE, HOLE))
-    for shapes in ([large, small], [small, large]):
-        labels, contested = rasterise(shapes, Box(0, 0, 8, 10))
-        assert labels[2, 4] == shapes.index(small) + 1
-        assert contested == 4
-
-
-@pytest.mark.parametrize(
-    "points",
-    [[], [[1, 2], [3, 4]], [1, 2, 3], [[1], [2], [3]], [[0, 0], [1, 1], [float("nan"), 2]], [[0, 0], [9e9, 1], [1, 2]]],
-)
-def test_what_is_no_ring_is_refused(points: Any) -> None:
-    with pytest.raises(ValueError, match=r"ring|corner|inhomogeneous"):
-        to_ring(points)
-
-
-# Run lengths
-
-
-def runs_of(mask: NDArray[np.bool_]) -> list[int]:
-    """How many pixels are off, on, off, …, column by column."""
-    flat = mask.T.ravel()
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return [0, *runs] if flat[0] else runs
-
-
-def compressed(runs: Sequence[int]) -> str:
-    """Run lengths as COCO's tools write them."""
-    text = ""
-    for place, run in enumerate(runs):
-        value = run - runs[place - 2] if place > 2 else run
-        while True:
-            code, value = value & 31, value >> 5
-            more = value != (-1 if code & 16 else 0)
-            text += chr(48 + code + 32 * more)
-            if not more:
-                break
-    return text
-
-
-@settings(deadline=None)
-@given(mask=arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
-def test_run_lengths_go_there_and_back(mask: NDArray[np.bool_]) -> None:
-    runs = runs_of(mask)
-    assert uncompress_runs(compressed(runs)) == runs
-    np.testing.assert_array_equal(Stamp(tuple(runs), *mask.shape).cover(Box(0, 0, *mask.shape)), mask)
-
-
-@given(runs=st.lists(st.integers(0, 2**40)))
-def test_runs_of_any_length_are_uncompressed(runs: list[int]) -> None:
-    assert uncompress_runs(compressed(runs)) == runs
-
-
-@pytest.mark.parametrize("text", ["\x00", "é", "o", "ooooooooooooooooooo0"])
-def test_what_are_no_run_lengths_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="run lengths"):
-        uncompress_runs(text)
-
-
-@settings(deadline=None)
-@given(mask=arrays.arrays(bool, (SIDE, SIDE)), box=boxes())
-def test_a_part_of_an_object_of_run_lengths_is_the_part_of_the_whole(mask: NDArray[np.bool_], box: Box) -> None:
-    labels, _ = rasterise([Stamp(tuple(runs_of(mask)), SIDE, SIDE)], box)
-    np.testing.assert_array_equal(labels, mask[box.slices()])
-
+from tests.outlines import HOLE, SQUARE, compressed, marked, runs_of
 
 # GeoJSON
 
@@ -328,51 +169,6 @@ def test_crowds_and_objects_without_outlines_are_left_out_with_a_note(tmp_path: 
 def test_damaged_objects_of_coco_are_refused_by_name(tmp_path: Path, document: Any, cause: str) -> None:
     with pytest.raises(Rejected, match=rf"^a\.json: .*{cause}"):
         annotate(tmp_path, document, kind="coco")
-
-
-# Large objects, and many
-
-
-@settings(deadline=None)
-@given(shapes=OUTLINES, strip=st.integers(1, 60))
-def test_strips_add_up_to_the_whole(shapes: list[Outline], strip: int) -> None:
-    whole = rasterise(shapes, WHOLE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.annotations.outlines.STRIP", strip)
-        in_strips = rasterise(shapes, WHOLE)
-    np.testing.assert_array_equal(in_strips[0], whole[0])
-    assert in_strips[1] == whole[1]
-
-
-def test_a_large_object_takes_hardly_more_memory_than_its_labels() -> None:
-    side = 6000
-    square = Outline(((to_ring([[0, 0], [side, 0], [side, side], [0, side]]),),))
-    tracemalloc.start()
-    labels, _ = rasterise([square], Box(0, 0, side, side))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert labels.all()
-    assert peak < labels.nbytes + 40e6
-
-
-def test_an_object_of_many_small_polygons_is_drawn_polygon_by_polygon() -> None:
-    places = np.random.default_rng(0).integers(0, 3990, (400, 2)).tolist()
-    specks = tuple((to_ring([[x, y], [x + 4, y], [x + 4, y + 4], [x, y + 4]]),) for x, y in places)
-    begun = time.process_time()
-    rasterise([Outline(specks)], Box(0, 0, 4000, 4000))
-    assert time.process_time() - begun < 5  # seconds; the whole box for each polygon would take a minute
-
-
-def test_drawing_can_be_broken_off_between_objects() -> None:
-    class Stop(Exception):
-        pass
-
-    def stop() -> None:
-        raise Stop
-
-    square = Outline(((to_ring(SQUARE),),))
-    with pytest.raises(Stop):
-        rasterise([square], WHOLE, check=stop)
 
 
 # Annotation files that strangers wrote

@@ -1,44 +1,13 @@
-"""From names of files to images with masks, layout by layout."""
+"""Images and masks told by their names alone: which belong together, and which files are neither."""
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
-from shared.errors import Rejected
-from shared.layouts import Arrangement, Entry, Layout, arrange, detect
+from shared.layouts import Entry, Layout, arrange, detect
 from shared.layouts.names import is_truth
-
-
-@dataclass
-class Told:
-    """Contents as a test says they are."""
-
-    page_counts: Mapping[str, int] = field(default_factory=dict)
-    texts: Mapping[str, bytes] = field(default_factory=dict)
-
-    def pages(self, name: str) -> int:
-        if name not in self.page_counts:
-            raise Rejected(f"{name}: damaged")
-        return self.page_counts[name]
-
-    def text(self, name: str) -> bytes:
-        return self.texts.get(name, b"{}")
-
-
-def arranged(names: Sequence[str], contents: Told | None = None, layout: Layout | None = None) -> Arrangement:
-    return arrange(layout or detect(names).layout, names, contents or Told())
-
-
-def masks_of(arrangement: Arrangement) -> dict[str, tuple[str, ...]]:
-    return {entry.image: entry.mask_files for entry in arrangement.entries}
-
-
-def reasons_of(arrangement: Arrangement) -> dict[str, str]:
-    return dict(arrangement.ignored)
-
+from tests.arrangements import Told, arranged, masks_of, reasons_of
 
 # Images and masks that share a name
 
@@ -141,140 +110,6 @@ def test_patches_named_after_their_source_are_one_group(names: list[str], groups
     assert [entry.group for entry in found.entries] == [group for _, group in sorted(zip(names, groups, strict=True))]
 
 
-# A folder for each image
-
-
-def test_the_data_science_bowl_has_a_folder_for_each_image() -> None:
-    names = ["st/x/images/x.png", "st/x/masks/1.png", "st/x/masks/2.png", "st/y/images/y.png", "st/y/masks/3.png"]
-    assert detect(names).layout is Layout.DSB2018
-    found = arranged(names)
-    assert masks_of(found) == {
-        "st/x/images/x.png": ("st/x/masks/1.png", "st/x/masks/2.png"),
-        "st/y/images/y.png": ("st/y/masks/3.png",),
-    }
-    assert {entry.mask_kind for entry in found.entries} == {"merge"}
-
-
-def test_masks_beside_several_images_belong_to_none_of_them() -> None:
-    names = ["x/images/x.png", "x/images/y.png", "x/masks/1.png"]
-    found = arranged(names, layout=Layout.DSB2018)
-    assert masks_of(found) == {"x/images/x.png": (), "x/images/y.png": ()}
-    assert "x has 2 images" in reasons_of(found)["x/masks/1.png"]
-
-
-def test_the_cell_tracking_challenge_numbers_its_frames() -> None:
-    names = ["01/t000.tif", "01/t001.tif", "01/t002.tif", "02/t000.tif"]
-    truth = [
-        "01_GT/SEG/man_seg000.tif",
-        "01_ST/SEG/man_seg000.tif",
-        "01_ST/SEG/man_seg001.tif",
-        "02_GT/SEG/man_seg0000.tif",
-    ]
-    other = [
-        "01_GT/TRA/man_track000.tif",
-        "01_GT/SEG/man_seg_002_007.tif",
-        "01_GT/SEG/man_seg009.tif",
-        "01_GT/TRA/t.txt",
-    ]
-    assert detect([*names, *truth, *other]).layout is Layout.CTC
-    found = arranged([*names, *truth, *other])
-    assert masks_of(found) == {
-        "01/t000.tif": (truth[0],),
-        "01/t001.tif": (truth[2],),
-        "01/t002.tif": (),
-        "02/t000.tif": (truth[3],),
-    }
-    assert [entry.group for entry in found.entries] == ["01", "01", "01", "02"]
-    reasons = reasons_of(found)
-    assert reasons[truth[1]] == "a second mask for 01/t000.tif: 01_GT/SEG/man_seg000.tif is taken"
-    assert "not their outlines" in reasons[other[0]]
-    assert "one slice of a 3-D stack" in reasons[other[1]]
-    assert "01 has no frame 009" in reasons[other[2]]
-
-
-# Many images in a file
-
-
-def test_the_isbi_challenge_has_a_page_for_each_image() -> None:
-    names = ["train-volume.tif", "train-labels.tif", "test-volume.tif"]
-    found = detect(names)
-    assert (found.layout, found.images, found.masked) == (Layout.ISBI, 2, 1)
-    pages = Told({"train-volume.tif": 2, "train-labels.tif": 2, "test-volume.tif": 1})
-    entries = arranged(names, pages).entries
-    assert [(e.name, e.page, e.masks, e.mask_page, e.split, e.group) for e in entries] == [
-        ("test-volume.tif/0000", 0, (), None, "test", "test-volume.tif"),
-        ("train-volume.tif/0000", 0, ("train-labels.tif",), 0, "train", "train-volume.tif"),
-        ("train-volume.tif/0001", 1, ("train-labels.tif",), 1, "train", "train-volume.tif"),
-    ]
-
-
-def test_labels_of_another_length_are_not_those_of_the_volume() -> None:
-    found = arranged(["volume.tif", "labels.tif"], Told({"volume.tif": 3, "labels.tif": 2}))
-    assert [entry.masks for entry in found.entries] == [(), (), ()]
-    assert "2 masks, but 3 images in volume.tif" in reasons_of(found)["labels.tif"]
-
-
-def test_a_damaged_stack_is_ignored_with_its_reason() -> None:
-    found = arranged(["volume.tif", "labels.tif"], Told())
-    assert reasons_of(found) == dict.fromkeys(["volume.tif", "labels.tif"], "volume.tif: damaged")
-
-
-@pytest.mark.parametrize(
-    ("images", "masks"),
-    [
-        ("Fold {}/images/fold{}/images.npy", "Fold {}/masks/fold{}/masks.npy"),
-        ("fold{}/images.npy", "fold{}/masks.npy"),
-        ("images/fold{}/images.npy", "masks/fold{}/masks.npy"),
-    ],
-)
-def test_folds_of_pannuke_are_groups_and_all_three_the_published_split(images: str, masks: str) -> None:
-    names = [path.format(fold, fold) for fold in (1, 2, 3) for path in (images, masks)]
-    assert detect(names).layout is Layout.PANNUKE
-    found = arranged(names, Told(dict.fromkeys(names, 2)))
-    assert [entry.split for entry in found.entries] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
-    assert len({entry.group for entry in found.entries}) == 3
-    assert all(entry.mask_page == entry.page and entry.mask_kind == "pannuke" for entry in found.entries)
-    two = arranged(names[:4], Told(dict.fromkeys(names, 2)))
-    assert {entry.split for entry in two.entries} == {None}
-
-
-# Polygons
-
-
-def coco(*files: str, categories: Sequence[str] = ("nucleus",)) -> bytes:
-    images = [{"id": number, "file_name": file} for number, file in enumerate(files)]
-    named = [{"id": number, "name": name} for number, name in enumerate(categories)]
-    return json.dumps({"images": images, "annotations": [], "categories": named}).encode()
-
-
-def test_coco_lists_its_images_by_name() -> None:
-    names = ["train2017/a.jpg", "train2017/b.jpg", "val2017/a.jpg", "annotations/instances_train2017.json", "x.json"]
-    found = detect(names)
-    assert (found.layout, found.images, found.masked) == (Layout.COCO, 3, None)
-    texts = {names[3]: coco("a.jpg", "gone.jpg", categories=["b", "a"])}
-    arrangement = arranged(names, Told(texts=texts))
-    assert masks_of(arrangement) == {names[0]: (names[3],), names[1]: (), names[2]: ()}
-    entry = arrangement.entries[0]
-    assert (entry.reference, entry.split, entry.mask_kind) == ("0", "train", "coco")
-    assert arrangement.classes == ("a", "b")
-    assert reasons_of(arrangement) == {"x.json": "JSON, but not COCO's"}
-    assert arrangement.notes == [f"{names[3]}: of the 2 images that it lists, 1 are not among the files"]
-
-
-def test_a_json_beside_masks_does_not_make_them_coco() -> None:
-    found = detect(["images/a.png", "masks/a.png", "dataset.json"])
-    assert (found.layout, found.alternatives) == (Layout.IMAGES_MASKS, (Layout.COCO, Layout.PLAIN))
-
-
-@pytest.mark.parametrize("annotations", ["x.geojson", "x.svs.geojson", "annotations/x.geojson"])
-def test_geojson_stands_beside_its_slide(annotations: str) -> None:
-    assert detect(["x.svs", annotations]).layout is Layout.GEOJSON
-    text = json.dumps({"properties": {"classification": {"name": "Tumör", "color": [1, 2, 3]}}}).encode()
-    found = arranged(["x.svs", annotations], Told(texts={annotations: text}))
-    assert masks_of(found) == {"x.svs": (annotations,)}
-    assert found.classes == ("Tumör",)
-
-
 # Images of several files, and what is none
 
 
@@ -343,28 +178,6 @@ def test_an_entry_goes_through_json_unchanged() -> None:
     assert Entry("a", "a").as_json() == {"name": "a", "image": "a", "mask_kind": "auto"}
 
 
-# Many names, and names that no database keeps
-
-
-def test_ten_thousand_images_of_one_name_are_found_by_their_folders() -> None:
-    names = [f"data/{number}/image.png" for number in range(10_000)]
-    images = [{"id": number, "file_name": f"{number}/image.png"} for number in range(10_000)]
-    told = Told(texts={"a.json": json.dumps({"images": images}).encode()})
-    begun = time.process_time()
-    found = arrange(Layout.COCO, [*names, "a.json"], told)
-    assert time.process_time() - begun < 8  # seconds; each name compared with each takes a minute
-    assert {entry.image: entry.reference for entry in found.entries} == {
-        name: str(number) for number, name in enumerate(names)
-    }
-
-
-def test_of_many_images_of_one_name_the_split_of_the_file_tells_which() -> None:
-    names = ["train/a.png", "val/a.png", "test/a.png"]
-    told = Told(texts={"instances_val.json": b'{"images": [{"id": 1, "file_name": "a.png"}]}'})
-    found = arrange(Layout.COCO, [*names, "instances_val.json"], told)
-    assert [entry.image for entry in found.entries if entry.masks] == ["val/a.png"]
-
-
 def test_five_thousand_slides_of_several_files_find_their_companions() -> None:
     slides = [f"a/s{number}x.vms" for number in range(5000)]
     maps = [f"a/s{number}x_map2.jpg" for number in range(5000)]
@@ -374,14 +187,6 @@ def test_five_thousand_slides_of_several_files_find_their_companions() -> None:
     assert {entry.image: entry.parts for entry in found.entries} == {
         slide: (companion,) for slide, companion in zip(slides, maps, strict=True)
     }
-
-
-def test_names_of_categories_are_what_a_database_keeps() -> None:
-    categories = [{"id": 1, "name": "a\x00b\ud800"}, {"id": 2, "name": "😀"}, {"id": 3, "name": "x" * 1000}]
-    document = {"images": [{"id": 1, "file_name": "a.png"}], "categories": categories}
-    told = Told(texts={"a.json": json.dumps(document).encode()})
-    found = arrange(Layout.COCO, ["a.png", "a.json"], told)
-    assert found.classes == ("a\ufffdb\ufffd", "x" * 199 + "…", "😀")
 
 
 @pytest.mark.parametrize(
