@@ -66,6 +66,11 @@ class Entry:
         """All files that its truth is made of."""
         return (*self.masks, *((self.types,) if self.types else ()))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is made of."""
+        return (*self.image_files, *self.mask_files)
+
     def as_json(self) -> dict[str, Any]:
         """As `of_json` takes it, without what is not there."""
         return {key: value for key, value in asdict(self).items() if value not in (None, ())}

@@ -31,7 +31,7 @@ CONTRADICTION = (
     TypeError,
     AttributeError,
     ArithmeticError,
-    NotImplementedError,
+    NotImplementedError,  # for a type of value that does not exist
     RecursionError,
     MemoryError,
     struct.error,

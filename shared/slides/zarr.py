@@ -20,7 +20,7 @@ from shared.slides.zarr_images import Unsuited, read_image
 ZIP = b"PK\3\4"
 ROOT = ("zarr.json", ".zattrs", ".zgroup", ".zarray")  # one of them lies at the top of a Zarr
 # What damaged ones raise, beside what decompression does.
-DAMAGE = (*inflating.DAMAGE, zipfile.BadZipFile, NotImplementedError, ArithmeticError, MemoryError)
+DAMAGE = (*inflating.DAMAGE, zipfile.BadZipFile, ArithmeticError, MemoryError)
 WINDOWING = 8  # bytes per sample that it takes to find and to apply a window
 SPARSE = 1000  # chunks of full resolution for one that is stored: less is no image, and would take hours to look at
 ALWAYS = 2**28  # px that are looked at however little is stored

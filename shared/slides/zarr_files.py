@@ -10,7 +10,7 @@ from typing import Protocol
 DIRECTORY = 2**26  # bytes of a ZIP's list of files: some 600,000 of them
 TAIL = 2**16 + 200  # bytes at its end within which that list is announced
 END, END64 = b"PK\5\6", b"PK\6\6"
-DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error, ValueError, OSError, EOFError)
+DAMAGE = (zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OSError, EOFError)
 
 
 class ZarrFiles(Protocol):

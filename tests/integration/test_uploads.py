@@ -164,16 +164,24 @@ def test_no_workspace_is_given_anothers_bytes_for_their_hash(client: TestClient,
     assert client.post(f"/v1/datasets/{theirs}/uploads", json={"files": [small]}).json()["files"][0]["url"]
 
 
-def test_an_object_that_is_gone_from_the_store_counts_as_unread(
-    ask: Ask, session: Session, storage: Storage, workspace: Workspace
-) -> None:
-    small = {"name": "a.png", "sha256": hashlib.sha256(b"cells").hexdigest(), "bytes": 5}
-    httpx.put(ask(small)["url"], content=b"cells").raise_for_status()
+SMALL = {"name": "a.png", "sha256": hashlib.sha256(b"cells").hexdigest(), "bytes": 5}
+
+
+def upload_verified(ask: Ask, session: Session) -> StoredObject:
+    """The object of SMALL, uploaded and read since."""
+    httpx.put(ask(SMALL)["url"], content=b"cells").raise_for_status()
     with session.begin():
         row = session.scalars(select(StoredObject)).one()
         objects.mark_verified(session, {row.id: Verified(row.sha256 or "", "e")})
+    return row
+
+
+def test_an_object_that_is_gone_from_the_store_counts_as_unread(
+    ask: Ask, session: Session, storage: Storage, workspace: Workspace
+) -> None:
+    row = upload_verified(ask, session)
     storage.delete(row.key)
-    assert ask(small)["url"] is not None
+    assert ask(SMALL)["url"] is not None
     with session.begin():
         session.refresh(row)
     assert row.verified_at is None
@@ -204,12 +212,8 @@ def test_an_upload_that_was_begun_and_never_noted_is_given_up(
 def test_bytes_that_were_read_are_not_written_over_by_who_announces_another_size(
     client: TestClient, dataset: str, ask: Ask, session: Session
 ) -> None:
-    small = {"name": "a.png", "sha256": hashlib.sha256(b"cells").hexdigest(), "bytes": 5}
-    httpx.put(ask(small)["url"], content=b"cells").raise_for_status()
-    with session.begin():
-        row = session.scalars(select(StoredObject)).one()
-        objects.mark_verified(session, {row.id: Verified(row.sha256 or "", "e")})
-    answer = client.post(f"/v1/datasets/{dataset}/uploads", json={"files": [{**small, "bytes": 6}]})
+    upload_verified(ask, session)
+    answer = client.post(f"/v1/datasets/{dataset}/uploads", json={"files": [{**SMALL, "bytes": 6}]})
     assert answer.status_code == 422
     assert "has 5 bytes, and 6 are announced" in answer.json()["detail"]
 

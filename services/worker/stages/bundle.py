@@ -7,19 +7,20 @@ and the tiles of several make one batch.
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 
 from services.worker.context import Context
 from services.worker.lookahead import map_ahead
 from services.worker.predictor import ServedModel
 from services.worker.settings import WorkerSettings
+from services.worker.stages.each_image import gather_ended
 from services.worker.stages.plan import find_cores, find_covering, lay_out
 from services.worker.stages.small import SmallImage, write_small
 from services.worker.stages.source import find_source, look_over
 from services.worker.stages.views import find_frame
 from shared.domain.blocks import ImageOutcome, Outcome
-from shared.errors import Draining, Rejected, Unavailable
+from shared.errors import Rejected, Unavailable
 from shared.execution import Work, explain
 from shared.imaging.tiling import Box, Pixels, mirror_read
 from shared.schemas.contracts import TilingContract
@@ -60,37 +61,25 @@ def bundle(context: Context, work: Work) -> Outcome:
     """
     job, clock = work.claim.job, Stopwatch()
     images = context.find_images(job, work.claim.block.spec["images"])
-    ended: list[ImageOutcome] = []
-    away: list[Unavailable] = []
-    with clock.step("read, predict and write"), suppress(Draining):
-        for outcome in _end_each(context, work, images, away):
-            ended.append(outcome)
-            work.note({"images": len(ended), "of": len(images)})
-    if not ended:
-        work.check()
-        if away:
-            raise away[0]
+    with clock.step("read, predict and write"):
+        ended = gather_ended(work, _end_each(context, work, images), of=len(images))
     return Outcome(result={"seconds": clock.seconds, "images": len(ended)}, images=ended)
 
 
-def _end_each(
-    context: Context, work: Work, images: Sequence[JobImage], away: list[Unavailable]
-) -> Iterator[ImageOutcome]:
+def _end_each(context: Context, work: Work, images: Sequence[JobImage]) -> Iterator[ImageOutcome | Unavailable]:
     """Each image that is over: read, predicted and written while others are."""
     model = context.find_model(work.claim.job)
     context.predictor.ensure_loaded(model)
     reader = _Reader(context, work, model)
-    failed: list[ImageOutcome] = []
+    unread: list[ImageOutcome | Unavailable] = []
 
     def found() -> Generator[SmallImage, None, None]:
         with ThreadPoolExecutor(THREADS, "read") as pool, closing(map_ahead(pool, reader, images, ahead=AHEAD)) as read:
             for each in read:
                 if isinstance(each, SmallImage):
                     yield each
-                elif isinstance(each, Unavailable):
-                    away.append(each)
                 elif each is not None:
-                    failed.append(each)
+                    unread.append(each)
 
     def write(predicted: tuple[SmallImage, Pixels]) -> ImageOutcome:
         return write_small(context, work, model, *predicted)
@@ -102,7 +91,7 @@ def _end_each(
         closing(map_ahead(pool, write, predicted, ahead=AHEAD)) as made,
     ):
         yield from made
-    yield from failed
+    yield from unread
 
 
 def _predict_each(

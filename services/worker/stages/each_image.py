@@ -1,6 +1,6 @@
 """Work on the images of a block, each by itself: those of a bundle some at a time, or the one of its own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
@@ -29,20 +29,30 @@ def end_each(context: Context, work: Work, end: EndImage, *, begin: Callable[[Se
     clock = Stopwatch()
     images = context.find_images(work.claim.job, work.claim.block.spec["images"])
     begin(images)
+    with clock.step("read, check and write"):
+        ended = gather_ended(work, _walk(work, images, end), of=len(images))
+    return Outcome(result={"seconds": clock.seconds, "images": len(ended)}, images=ended)
+
+
+def gather_ended(work: Work, outcomes: Iterable[ImageOutcome | Unavailable], *, of: int) -> list[ImageOutcome]:
+    """The images of a bundle that ended, as they come; noted as progress.
+
+    Raises what kept them all from it: the end of this process, or the store that is away.
+    """
     ended: list[ImageOutcome] = []
     away: list[Unavailable] = []
-    with clock.step("read, check and write"), suppress(Draining):
-        for outcome in _walk(work, images, end):
+    with suppress(Draining):
+        for outcome in outcomes:
             if isinstance(outcome, Unavailable):
                 away.append(outcome)
                 continue
             ended.append(outcome)
-            work.note({"images": len(ended), "of": len(images)})
+            work.note({"images": len(ended), "of": of})
     if not ended:
         work.check()
         if away:
             raise away[0]
-    return Outcome(result={"seconds": clock.seconds, "images": len(ended)}, images=ended)
+    return ended
 
 
 def _walk(work: Work, images: Sequence[JobImage], end: EndImage) -> Iterator[ImageOutcome | Unavailable]:

@@ -31,7 +31,7 @@ def examine(context: Context, work: Work) -> Outcome:
         block = _Block(context, files, AnnotationReader(work.check))
 
         def begin(images: Sequence[JobImage]) -> None:
-            files.expect(name for image in images for name in _list_files(_entry_of(image)))
+            files.expect(name for image in images for name in _entry_of(image).files)
 
         return end_each(context, work, lambda image: _examine_image(block, image), begin=begin)
 
@@ -49,10 +49,6 @@ def _entry_of(image: JobImage) -> Entry:
     return Entry.of_json(image.entry["entry"])
 
 
-def _list_files(entry: Entry) -> Sequence[str]:
-    return *entry.image_files, *entry.mask_files
-
-
 def _examine_image(block: _Block, image: JobImage) -> ImageOutcome:
     entry, keeper, files = _entry_of(image), Keeper(block.context, image), block.files
     finding = Finding(
@@ -68,8 +64,8 @@ def _examine_image(block: _Block, image: JobImage) -> ImageOutcome:
     except Rejected as error:
         finding.problems.append(_as_problem("image_unreadable", error))
     finally:
-        files.release(_list_files(entry))
-    finding.read = {name: files.read[name] for name in _list_files(entry) if name in files.read}
+        files.release(entry.files)
+    finding.read = {name: files.read[name] for name in entry.files if name in files.read}
     return keeper.end([finding])
 
 

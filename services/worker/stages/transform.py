@@ -45,19 +45,15 @@ def transform_images(context: Context, work: Work) -> Outcome:
     with VersionFiles(context, work) as files:
 
         def begin(images: Sequence[JobImage]) -> None:
-            files.expect(name for image in images for name in _list_files(as_entry(image)))
+            files.expect(name for image in images for name in as_entry(image).files)
 
         def end(image: JobImage) -> ImageOutcome:
             try:
                 return _transform_image(context, work, files, image)
             finally:
-                files.release(_list_files(as_entry(image)))
+                files.release(as_entry(image).files)
 
         return end_each(context, work, end, begin=begin)
-
-
-def _list_files(entry: Entry) -> Sequence[str]:
-    return *entry.image_files, *entry.mask_files
 
 
 def _transform_image(context: Context, work: Work, files: VersionFiles, image: JobImage) -> ImageOutcome:

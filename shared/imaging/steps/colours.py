@@ -1,5 +1,6 @@
 """Steps that change each pixel by itself: channels, grey, inversion, stains, new levels."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -104,8 +105,9 @@ class _Levelling(ImageStep):
     def reader(self, view: View, facts: Facts) -> Read:
         return _pointwise(view, Levels(np.array(facts["table"], dtype=np.uint8)).apply)
 
+    @abstractmethod
     def _levels(self, histogram: Histogram) -> Levels:
-        raise NotImplementedError
+        """The new values, from how often each old one occurs in each channel."""
 
 
 @dataclass(frozen=True)
