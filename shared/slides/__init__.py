@@ -1,5 +1,7 @@
 """The port to images, whatever their format and size, on disk or in an object store: regions in, uint8 out.
 
+What is measured is read in the file's own numbers instead (`Slide.read_samples`).
+
 The worker reads what it segments and the trainer what it learns from through the same readers, so that a network
 never meets pixels it was not trained on.
 """

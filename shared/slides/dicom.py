@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from shared.errors import Rejected
-from shared.imaging.normalisation import Samples, Window, find_window
+from shared.imaging.normalisation import Samples, find_window
 from shared.imaging.tiling import Box, Pixels
 from shared.slides import dicom_headers
 from shared.slides.dicom_frames import Frames
 from shared.slides.dicom_headers import DicomHeader, Unsuited, read_header, shows_specimen
 from shared.slides.slide import GREY, RGB, Level, Limits, Slide, reraise_if_passing
-from shared.slides.windows import Windows, apply_each
+from shared.slides.windows import Windows, apply_windows
 
 MAGIC, MAGIC_AT = b"DICM", 128
 INSTANCES = 1000  # files of a folder
@@ -78,29 +78,30 @@ class DicomSlide(Slide):
         return (self._read_path(piece, 0, channel) for piece in self.levels[0].pieces())
 
     def _read(self, box: Box, level: int) -> Pixels:
-        shown = self._read_shown(box, level, min(len(self.channels), len(RGB)))
+        shown = self._show(self._samples(box, level, min(len(self.channels), len(RGB))))
         if shown.shape[2] == 1:
             return shown.repeat(len(RGB), axis=2)
         return np.pad(shown, ((0, 0), (0, 0), (0, len(RGB) - shown.shape[2])))
 
     def _read_channels(self, box: Box, level: int) -> Pixels:
-        return self._read_shown(box, level, len(self.channels))
+        return self._show(self._samples(box, level, len(self.channels)))
 
-    def _read_shown(self, box: Box, level: int, count: int) -> Pixels:
-        """The first `count` channels, through their windows."""
+    def _read_samples(self, box: Box) -> Samples:
+        return self._samples(box, 0, len(self.channels))
+
+    def _show(self, samples: Samples) -> Pixels:
+        """Samples (H, W, C or fewer) through their windows, the right way between dark and bright."""
+        pixels = apply_windows(samples, self.window)
+        return 255 - pixels if self._headers[0].photometric == "MONOCHROME1" else pixels
+
+    def _samples(self, box: Box, level: int, count: int) -> Samples:
+        """The first `count` channels, in the file's number type."""
         paths = 1 if self.channels == RGB and self._headers[0].samples == len(RGB) else count
         try:
             parts = [self._read_path(box, level, path) for path in range(paths)]
         except DAMAGE as error:
             raise _damaged(self._name, error) from error
-        samples = parts[0] if paths == 1 else np.concatenate(parts, axis=2)
-        if self.window is None:
-            pixels = samples
-        elif isinstance(self.window, Window):
-            pixels = self.window.apply(samples)
-        else:
-            pixels = apply_each(samples, self.window)
-        return 255 - pixels if self._headers[level].photometric == "MONOCHROME1" else pixels
+        return parts[0] if paths == 1 else np.concatenate(parts, axis=2)
 
     def _read_path(self, box: Box, level: int, path: int) -> Samples:
         """Samples (box.height, box.width, 1 or 3) of an optical path; glass or darkness where there is no frame."""

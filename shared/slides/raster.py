@@ -1,7 +1,6 @@
 """PNG and JPEG: decoded whole, once."""
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -19,7 +18,7 @@ from shared.slides.windows import Windows
 
 JPEG = b"\xff\xd8\xff"
 IHDR = struct.Struct(">8x 4x 4s II B")  # a PNG's first chunk: its name, width, height, bits per sample
-KEPT = 3  # bytes per pixel of what is kept: RGB
+RGB_BYTES = 3  # per pixel, of what is shown
 PILLOWS = 4 + 6  # bytes per pixel that Pillow decodes to, and that libjpeg needs for progressive ones meanwhile
 CHANNELS = 4  # libpng turns palettes into colours and transparent ones into alpha: four channels at most
 ORIENTATION = 0x0112  # EXIF's tag
@@ -29,12 +28,13 @@ DAMAGE = (imagecodecs.PngError, OSError, SyntaxError, ValueError, struct.error)
 
 
 class RasterSlide(Slide):
-    """An image that can only be decoded as a whole; it is held in memory, as uint8 RGB.
+    """An image that can only be decoded as a whole; it is held in memory: a JPEG as RGB, a PNG's samples as they are.
 
     A JPEG is shown the way up that its EXIF says, as viewers do; a PNG as it is stored.
     """
 
     outlives_file = True
+    window: Window | None
 
     def __init__(self, path: Path, *, name: str, window: Windows | None, limits: Limits) -> None:
         with path.open("rb") as file:
@@ -42,43 +42,46 @@ class RasterSlide(Slide):
         self.format = "png" if head.startswith(PNG) else "jpeg"
         try:
             if self.format == "png":
-                given = window if isinstance(window, Window) else None
-                self._pixels, self.window = self._decode_png(path, head, given, name=name, limits=limits)
+                self._samples = self._decode_png(path, head, name, limits)
             else:
-                self._pixels = self._decode_jpeg(path, name, limits)
+                self._samples = self._decode_jpeg(path, name, limits)
         except DAMAGE as error:
             reraise_if_passing(error)
             raise Rejected(
                 f"{name}: the {self.format.upper()} is damaged or cut off ({error}); export it again and check that "
                 "it opens in a viewer"
             ) from error
-        height, width = self._pixels.shape[:2]
+        height, width = self._samples.shape[:2]
         self.levels = (Level(height, width, (1, width)),)
+        self.window = self._choose_window(window)
+
+    def _choose_window(self, given: Windows | None) -> Window | None:
+        """For 16 bits, by the same rule as of TIFFs; None where the samples are shown as they are."""
+        if self._samples.dtype == np.uint8:
+            return None
+        if isinstance(given, Window):
+            return given
+        return find_window(colours_of(self._samples[piece.slices()]) for piece in self.levels[0].pieces())
 
     def _read(self, box: Box, level: int) -> Pixels:  # noqa: ARG002  # there is one level only
-        return self._pixels[box.slices()].copy()
+        pixels = np.empty((box.height, box.width, RGB_BYTES), dtype=np.uint8)
+        for piece in Level(box.height, box.width, (1, box.width)).pieces():  # windows and alpha take far more meanwhile
+            part = self._samples[piece.move(box.top, box.left).slices()]
+            pixels[piece.slices()] = to_rgb(to_uint8(part, self.window))
+        return pixels
 
-    def _decode_png(
-        self, path: Path, head: bytes, window: Window | None, *, name: str, limits: Limits
-    ) -> tuple[Pixels, Window | None]:
-        """RGB by libpng, which refuses what Pillow would fill up with black; 16 bits by the same rule as TIFFs."""
+    def _read_samples(self, box: Box) -> Samples:
+        return self._samples[box.slices()][:, :, : len(self.channels)].copy()
+
+    def _decode_png(self, path: Path, head: bytes, name: str, limits: Limits) -> Samples:
+        """Samples (H, W, 1 … 4) by libpng, which refuses what Pillow would fill up with black."""
         chunk, width, height, depth = IHDR.unpack(head)
         if chunk != b"IHDR":
             raise ValueError("its header is missing")
-        level = _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + KEPT)
+        _check(name, limits, height=height, width=width, peak=CHANNELS * max(depth // 8, 1) + RGB_BYTES)
         samples = decode_png(path.read_bytes()).reshape(height, width, -1)
         self.channels, self.dtype = RGB if samples.shape[2] > 2 else GREY, str(samples.dtype)
-
-        def parts() -> Iterator[Samples]:
-            return (colours_of(samples[piece.slices()]) for piece in level.pieces())
-
-        if samples.dtype != np.uint8:
-            window = window or find_window(parts())
-        pixels = np.empty((height, width, KEPT), dtype=np.uint8)
-        for piece in level.pieces():
-            part = samples[piece.slices()]
-            pixels[piece.slices()] = to_rgb(to_uint8(part, window))
-        return pixels, window
+        return samples
 
     def _decode_jpeg(self, path: Path, name: str, limits: Limits) -> Pixels:
         """RGB by Pillow, which turns CMYK into it."""
@@ -88,7 +91,7 @@ class RasterSlide(Slide):
             self.channels = GREY if image.mode == "L" else RGB
             upright = _find_orientation(image)
             image.load()
-            pixels = np.empty((level.height, level.width, KEPT), dtype=np.uint8)
+            pixels = np.empty((level.height, level.width, RGB_BYTES), dtype=np.uint8)
             for piece in level.pieces():  # in strips, so that the whole is never held in a third form
                 part = image.crop((piece.left, piece.top, piece.right, piece.bottom))
                 pixels[piece.slices()] = np.asarray(part.convert("RGB"))

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import Rejected
+from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box, Pixels
 from shared.slides.windows import Windows
 
@@ -135,6 +136,17 @@ class Slide(ABC):
         self._check_inside(box, level)
         return np.require(self._read_channels(box, level), requirements=("C", "W"))
 
+    def read_samples(self, box: Box) -> Samples:
+        """Every one of `channels` at full resolution, (box.height, box.width, C), in the file's own numbers.
+
+        For measuring: of the type `dtype` (in the machine's order of bytes), and as they are stored, whatever is shown
+        of them. `read_channels` gives their windows, lays what is transparent on white, and inverts where the file
+        says that its smallest number is white. What a palette numbers has no intensity: its colours are given, uint8.
+        Otherwise as `read`.
+        """
+        self._check_inside(box, 0)
+        return np.require(self._read_samples(box), requirements=("C", "W"))
+
     def _check_inside(self, box: Box, level: int) -> None:
         if not 0 <= level < len(self.levels):
             raise ValueError(f"there is no level {level}, the image has {len(self.levels)}")
@@ -181,6 +193,10 @@ class Slide(ABC):
     def _read_channels(self, box: Box, level: int) -> Pixels:
         """The same with all channels, (box.height, box.width, C). As it stands for grey and RGB."""
         return self._read(box, level)[:, :, : len(self.channels)]
+
+    def _read_samples(self, box: Box) -> Samples:
+        """The same at full resolution in the file's numbers. As it stands where the file holds what is shown."""
+        return self._read_channels(box, 0)
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing open
         """Give back what is held open. Nothing can be read afterwards; closing again does nothing."""

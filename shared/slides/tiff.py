@@ -21,7 +21,7 @@ from shared.slides.orientation import find_orientation
 from shared.slides.planes import open_planes, open_tiff
 from shared.slides.slide import RGB, Level, Limits, Slide, reraise_if_passing
 from shared.slides.source import Source, SourceFile
-from shared.slides.windows import Windows, apply_each
+from shared.slides.windows import Windows, apply_windows
 
 # What tifffile and numpy stumble over when tags contradict each other; the texts mean nothing to users.
 CONTRADICTION = (KeyError, IndexError, TypeError, ArithmeticError, AttributeError, AssertionError, struct.error)
@@ -118,7 +118,7 @@ class TiffSlide(Slide):
     def _read(self, box: Box, level: int) -> Pixels:
         if self._coloured:
             return self._colour(self._samples(box, level, self._stored))
-        stains = self._stain(self._samples(box, level, len(RGB)))[:, :, : len(RGB)]
+        stains = apply_windows(self._samples(box, level, len(RGB)), self.window)[:, :, : len(RGB)]
         if stains.shape[2] == len(RGB):
             return stains
         return np.pad(stains, ((0, 0), (0, 0), (0, len(RGB) - stains.shape[2])))
@@ -126,7 +126,12 @@ class TiffSlide(Slide):
     def _read_channels(self, box: Box, level: int) -> Pixels:
         if self._coloured:
             return super()._read_channels(box, level)
-        return self._stain(self._samples(box, level, self._stored))
+        return apply_windows(self._samples(box, level, self._stored), self.window)
+
+    def _read_samples(self, box: Box) -> Samples:
+        if self._palette is not None:
+            return super()._read_samples(box)
+        return self._samples(box, 0, self._stored)[:, :, : len(self.channels)]
 
     def close(self) -> None:
         self._source.close()
@@ -162,12 +167,6 @@ class TiffSlide(Slide):
         window = self.window if isinstance(self.window, Window) else None
         rgb = to_rgb(to_uint8(samples, window))
         return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
-
-    def _stain(self, samples: Samples) -> Pixels:
-        """uint8 from samples of channels that are no colours."""
-        if isinstance(self.window, tuple):
-            return apply_each(samples, self.window)
-        return samples.astype(np.uint8, copy=False) if self.window is None else self.window.apply(samples)
 
     def _damaged(self, error: Exception) -> Rejected:
         reraise_if_passing(error)

@@ -29,8 +29,15 @@ def restore(stored: Any) -> Windows | None:
     return tuple(Window(*pair) for pair in stored)
 
 
-def apply_each(samples: Samples, windows: tuple[Window, ...]) -> Pixels:
-    """Samples (H, W, C or fewer) → uint8, each channel by its own window."""
+def apply_windows(samples: Samples, windows: Windows | None) -> Pixels:
+    """Samples (H, W, C or fewer) → uint8: all channels by one window, or each by its own.
+
+    Without a window they are uint8 already, and the answer is `samples`.
+    """
+    if windows is None:
+        return samples.astype(np.uint8, copy=False)
+    if isinstance(windows, Window):
+        return windows.apply(samples)
     pixels = np.empty(samples.shape, dtype=np.uint8)
     for channel in range(samples.shape[2]):
         pixels[:, :, channel] = windows[channel].apply(samples[:, :, channel])

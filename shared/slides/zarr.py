@@ -13,7 +13,7 @@ from shared.imaging.normalisation import Samples, Window, find_window
 from shared.imaging.tiling import Box, Pixels
 from shared.slides import inflating
 from shared.slides.slide import GREY, RGB, Level, Limits, Slide, reraise_if_passing
-from shared.slides.windows import Windows, apply_each
+from shared.slides.windows import Windows, apply_windows
 from shared.slides.zarr_files import FolderFiles, ZarrFiles, ZipFiles
 from shared.slides.zarr_images import Unsuited, read_image
 
@@ -89,25 +89,23 @@ class ZarrSlide(Slide):
 
     def _read(self, box: Box, level: int) -> Pixels:
         shown = min(len(self.channels), len(RGB))
-        pixels = self._read_samples(box, level, shown)
+        pixels = apply_windows(self._samples(box, level, shown), self.window)
         if shown == 1:
             return pixels.repeat(len(RGB), axis=2)
         return np.pad(pixels, ((0, 0), (0, 0), (0, len(RGB) - shown)))
 
     def _read_channels(self, box: Box, level: int) -> Pixels:
-        return self._read_samples(box, level, len(self.channels))
+        return apply_windows(self._samples(box, level, len(self.channels)), self.window)
 
-    def _read_samples(self, box: Box, level: int, count: int) -> Pixels:
-        """The first `count` channels, through their windows."""
+    def _read_samples(self, box: Box) -> Samples:
+        return self._samples(box, 0, len(self.channels))
+
+    def _samples(self, box: Box, level: int, count: int) -> Samples:
+        """The first `count` channels, in the file's number type."""
         try:
-            samples = self._image.read(box, level, (0, count))
+            return self._image.read(box, level, (0, count))
         except DAMAGE as error:
             raise _damaged(self._name, error) from error
-        if self.window is None:
-            return samples
-        if isinstance(self.window, Window):
-            return self.window.apply(samples)
-        return apply_each(samples, self.window)
 
     def close(self) -> None:
         self._files.close()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box, Pixels, mirror_read, read_mirrored
 from shared.slides import Slide, Windows, open_slide
 from shared.slides.slide import RGB
@@ -31,6 +32,11 @@ def grey() -> Pixels:
     return scene()[:, :, 0]
 
 
+def deep() -> Samples:
+    """The scene in numbers that 8 bits do not hold, (H, W, 3) uint16: 100 … 2395."""
+    return scene().astype(np.uint16) * 9 + 100
+
+
 def repeated(pixels: Pixels) -> Pixels:
     return pixels[:, :, None].repeat(3, axis=2)
 
@@ -39,7 +45,8 @@ def repeated(pixels: Pixels) -> Pixels:
 class Kind:
     """A way to write the scene. `shows`: the pixels that a reader should find, within `tolerance` on the average.
 
-    `each`: its channels, if they are not the first of `shows`.
+    `each`: its channels, if they are not the first of `shows`. `samples`: their numbers (H, W, C) as they were written,
+    if they are not what is shown.
     """
 
     name: str
@@ -50,6 +57,12 @@ class Kind:
     channels: tuple[str, ...] = RGB
     dtype: str = "uint8"
     each: Pixels | None = None
+    samples: Samples | None = None
+
+    @property
+    def shown(self) -> Pixels:
+        """Every channel as uint8."""
+        return self.shows[:, :, : len(self.channels)] if self.each is None else self.each
 
 
 def kinds(*all_kinds: Kind) -> list[object]:
@@ -126,13 +139,48 @@ class SlidePromises:
         every = slide.read_channels(Box(0, 0, slide.height, slide.width))
         assert every.dtype == np.uint8
         assert every.shape[2] == len(kind.channels)
-        expected = kind.shows[:, :, : len(kind.channels)] if kind.each is None else kind.each
-        assert differ(every, expected) <= kind.tolerance
+        assert differ(every, kind.shown) <= kind.tolerance
 
     def test_a_region_of_its_channels_is_the_crop_of_them(self, slide: Slide) -> None:
         every = slide.read_channels(Box(0, 0, slide.height, slide.width))
         box = Box(33, 58, 201, 300)
         np.testing.assert_array_equal(slide.read_channels(box), every[box.slices()])
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def samples(cls, slide: Slide) -> Samples:
+        return slide.read_samples(Box(0, 0, slide.height, slide.width))
+
+    def test_its_samples_are_the_numbers_that_were_written(self, samples: Samples, kind: Kind) -> None:
+        assert samples.dtype == np.dtype(kind.dtype)  # of the machine's order of bytes
+        if kind.samples is not None:
+            np.testing.assert_array_equal(samples, kind.samples)
+        else:
+            assert differ(samples, kind.shown) <= kind.tolerance
+
+    def test_its_samples_through_their_windows_are_its_channels(self, slide: Slide, samples: Samples) -> None:
+        every = slide.read_channels(Box(0, 0, slide.height, slide.width))
+        windows = slide.window if isinstance(slide.window, tuple) else (slide.window,) * len(slide.channels)
+        for channel, window in enumerate(windows):
+            plane = samples[:, :, channel]
+            np.testing.assert_array_equal(plane if window is None else window.apply(plane), every[:, :, channel])
+
+    @settings(max_examples=10, suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+    @given(data=st.data())
+    def test_a_region_of_its_samples_is_the_crop_of_them(
+        self, slide: Slide, samples: Samples, data: st.DataObject
+    ) -> None:
+        box = data.draw(boxes(slide))
+        region = slide.read_samples(box)
+        np.testing.assert_array_equal(region, samples[box.slices()])
+        assert region.shape == (box.height, box.width, len(slide.channels))
+        assert region.dtype == samples.dtype
+        assert region.flags.c_contiguous
+
+    def test_what_a_caller_does_to_its_samples_stays_with_it(self, slide: Slide, samples: Samples) -> None:
+        box = Box(0, 0, slide.height, slide.width)
+        slide.read_samples(box)[:] = 1
+        np.testing.assert_array_equal(slide.read_samples(box), samples)
 
     def test_a_level_that_is_not_there_is_refused(self, slide: Slide) -> None:
         for level in (-1, len(slide.levels)):
@@ -148,8 +196,9 @@ class SlidePromises:
         "box", [Box(-1, 0, 5, 5), Box(0, -1, 5, 5), Box(0, 0, HEIGHT + 1, 5), Box(0, 9, 9, WIDTH + 1)]
     )
     def test_a_box_that_leaves_the_image_is_refused(self, slide: Slide, box: Box) -> None:
-        with pytest.raises(ValueError, match="leaves the image"):
-            slide.read(box)
+        for read in (slide.read, slide.read_channels, slide.read_samples):
+            with pytest.raises(ValueError, match="leaves the image"):
+                read(box)
 
     @pytest.mark.parametrize("side", [1, 40, 100, 200, 417, 5000])
     def test_an_overview_fits_its_side_and_looks_like_the_image(self, slide: Slide, whole: Pixels, side: int) -> None:
@@ -206,7 +255,7 @@ def boxes_within(height: int, width: int) -> st.SearchStrategy[Box]:
     return spans.map(lambda both: Box(both[0][0], both[1][0], both[0][1], both[1][1]))
 
 
-def differ(left: Pixels, right: Pixels) -> float:
+def differ(left: Samples, right: Samples) -> float:
     """Mean absolute difference."""
     return float(np.abs(left.astype(int) - right.astype(int)).mean())
 

@@ -4,19 +4,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.imaging.normalisation import Samples
 from shared.imaging.tiling import Box, Pixels
 from shared.slides import Limits, RangedSource, Slide, Windows, open_slide
 from shared.slides.openslide import OpenSlideSlide
 from shared.slides.raster import RasterSlide
-from shared.slides.slide import GREY
+from shared.slides.slide import GREY, RGB
 from shared.slides.tiff import TiffSlide
-from tests.contracts.slide_promises import HEIGHT, METRIC, WIDTH, Kind, SlidePromises, grey, kinds, repeated, scene
+from tests.contracts.slide_promises import (
+    HEIGHT,
+    METRIC,
+    WIDTH,
+    Kind,
+    SlidePromises,
+    deep,
+    grey,
+    kinds,
+    repeated,
+    scene,
+)
 
 
 def png(path: Path) -> None:
@@ -27,8 +40,19 @@ def jpeg(path: Path) -> None:
     Image.fromarray(scene()).save(path, quality=95)
 
 
-def deep_png(path: Path) -> None:
-    Image.fromarray(grey().astype(np.uint16) * 9 + 100).save(path)
+def deep_png(samples: np.ndarray) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
+
+
+def with_alpha(samples: Samples) -> Samples:
+    """The same with another channel, that says it is opaque."""
+    opaque = np.full((*samples.shape[:2], 1), np.iinfo(samples.dtype).max, dtype=samples.dtype)
+    return np.concatenate([samples, opaque], axis=2)
+
+
+def deep_of(samples: Samples, channels: tuple[str, ...] = RGB) -> dict[str, Any]:
+    """What is to be found where these samples were written."""
+    return {"samples": samples, "channels": channels, "dtype": samples.dtype.name}
 
 
 def turned_jpeg(path: Path) -> None:
@@ -45,7 +69,10 @@ class TestRaster(SlidePromises):
         scope="class",
         params=kinds(
             Kind("rgb.png", png, scene()),
-            Kind("grey16.png", deep_png, repeated(grey()), channels=GREY, dtype="uint16"),
+            Kind("grey.png", lambda path: Image.fromarray(grey()).save(path), repeated(grey()), channels=GREY),
+            Kind("grey16.png", deep_png(deep()[:, :, 0]), repeated(grey()), **deep_of(deep()[:, :, :1], GREY)),
+            Kind("rgb16.png", deep_png(deep()), scene(), **deep_of(deep())),
+            Kind("rgba16.png", deep_png(with_alpha(deep())), scene(), **deep_of(deep())),
             Kind("rgb.jpg", jpeg, scene(), tolerance=4),
             Kind("turned.jpg", turned_jpeg, scene(), tolerance=4),
         ),
@@ -143,6 +170,20 @@ STACKED = scene().transpose(2, 0, 1).copy()
 SMOOTH = {"tile": (128, 128), "photometric": "rgb"}
 
 
+def grey_tiff(samples: Samples, **options: object) -> Kind:
+    """`samples`: (H, W), between which the scene's grey values lie."""
+    name = f"{samples.dtype}.tif"
+    return Kind(name, tiff(samples, **options), repeated(grey()), **deep_of(samples[:, :, None], GREY))
+
+
+def stained_tiff(name: str, samples: Samples, **options: object) -> Kind:
+    """`samples`: (4, H, W) of the stains, each plane by itself in the file."""
+    shown = stains().transpose(1, 2, 0)
+    about = deep_of(samples.transpose(1, 2, 0), tuple(f"channel {number}" for number in range(1, 5)))
+    planes = {"photometric": "minisblack", "planarconfig": "separate", **options}
+    return Kind(name, tiff(samples, **planes), shown[:, :, :3], each=shown, **about)
+
+
 class TestTiff(SlidePromises):
     reader = TiffSlide
 
@@ -161,14 +202,13 @@ class TestTiff(SlidePromises):
             Kind("jpeg-tiles.tif", tiff(scene(), compression="jpeg", **SMOOTH), scene(), tolerance=4),
             Kind("jpeg-444.tif", tiff(scene(), compression="jpeg", subsampling=(1, 1), **SMOOTH), scene(), tolerance=4),
             Kind("jpeg2000.tif", tiff(scene(), compression="jpeg2000", **SMOOTH), scene()),
-            Kind("fax.tif", fax, repeated(patches() * np.uint8(255)), channels=GREY, dtype="bool"),
+            Kind("fax.tif", fax, repeated(patches() * np.uint8(255)), **deep_of(patches()[:, :, None], GREY)),
             Kind(
                 "big-endian.tif",
                 tiff(grey() * np.uint16(256), byteorder=">", bigtiff=True),
                 repeated(grey()),
                 1,
-                channels=GREY,
-                dtype="uint16",
+                **deep_of(grey()[:, :, None] * np.uint16(256), GREY),
             ),
             Kind("pyramid.tif", pyramid, scene(), tolerance=4, mpp=0.5),
             Kind("planar.tif", tiff(STACKED, planarconfig="separate", tile=(64, 64), **COLOUR), scene()),
@@ -194,45 +234,25 @@ class TestTiff(SlidePromises):
                 stains()[:3].transpose(1, 2, 0),
                 tolerance=1,
                 mpp=0.5,
-                channels=STAINS,
-                dtype="uint16",
                 each=stains().transpose(1, 2, 0),
+                **deep_of(stains().transpose(1, 2, 0) * np.array(BRIGHTNESS, dtype=np.uint16), STAINS),
             ),
+            grey_tiff(grey().astype(np.uint16) * 9 + 100, rowsperstrip=50),
+            grey_tiff(grey().astype(np.uint32) * 90_000, compression="lzw", rowsperstrip=50),
+            grey_tiff(grey().astype(np.int16) * 9 - 300, tile=(64, 64)),
+            grey_tiff(grey().astype(np.float16), tile=(64, 64)),
+            grey_tiff(grey().astype(np.float32) / 7 - 3, tile=(64, 64), compression="zlib", predictor=True),
+            Kind("rgb16.tif", tiff(deep(), compression="zlib", **SMOOTH), scene(), **deep_of(deep())),
             Kind(
-                "uint16.tif",
-                tiff(grey().astype(np.uint16) * 9 + 100, rowsperstrip=50),
-                repeated(grey()),
-                channels=GREY,
-                dtype="uint16",
+                "rgba16.tif",
+                tiff(with_alpha(deep()), extrasamples=["unassalpha"], **COLOUR),
+                scene(),
+                **deep_of(deep()),
             ),
-            Kind(
-                "uint32.tif",
-                tiff(grey().astype(np.uint32) * 90_000, compression="lzw", rowsperstrip=50),
-                repeated(grey()),
-                channels=GREY,
-                dtype="uint32",
-            ),
-            Kind(
-                "int16.tif",
-                tiff(grey().astype(np.int16) * 9 - 300, tile=(64, 64)),
-                repeated(grey()),
-                channels=GREY,
-                dtype="int16",
-            ),
-            Kind(
-                "float16.tif",
-                tiff(grey().astype(np.float16), tile=(64, 64)),
-                repeated(grey()),
-                channels=GREY,
-                dtype="float16",
-            ),
-            Kind(
-                "float32.tif",
-                tiff(grey().astype(np.float32) / 7 - 3, tile=(64, 64), compression="zlib", predictor=True),
-                repeated(grey()),
-                channels=GREY,
-                dtype="float32",
-            ),
+            Kind("turned16.tif", oriented(6, np.rot90(deep())), scene(), **deep_of(deep())),
+            stained_tiff("signed.tif", stains().astype(np.int16) * 9 - 300, byteorder=">"),
+            stained_tiff("real.tif", stains().astype(np.float32) / 7 - 3, tile=(64, 64), compression="zlib"),
+            stained_tiff("double.tif", stains().astype(np.float64) / 7 - 3, byteorder=">", rowsperstrip=20),
             Kind("aperio.svs", aperio(), scene(), tolerance=4, mpp=0.499),
             Kind("aperio2000.svs", aperio("jpeg2000", 33005), scene(), mpp=0.499),
         ),

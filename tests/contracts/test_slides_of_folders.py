@@ -13,9 +13,10 @@ from shared.imaging.tiling import Pixels
 from shared.slides import Slide
 from shared.slides.dicom import DicomSlide
 from shared.slides.openslide import OpenSlideSlide
+from shared.slides.slide import RGB
 from shared.slides.zarr import ZarrSlide
 from tests import vendor_slides
-from tests.contracts.slide_promises import Kind, SlidePromises, grey, kinds, open_files, repeated, scene
+from tests.contracts.slide_promises import Kind, SlidePromises, deep, grey, kinds, open_files, repeated, scene
 from tests.dicom_files import Written, write_dicom
 from tests.zarr_images import write_ome_zarr, zipped
 
@@ -50,11 +51,15 @@ SHARDS = (1, 1, 1, 128, 160)
 SLASHES = {"name": "v2", "separator": "/"}
 ZSTD, BLOSC = [ZstdCodec()], [BloscCodec()]
 SHADES = repeated(grey())
-DEEP = grey()[None].astype(np.uint16)
+DEEP = grey()[None].astype(np.uint16) * 9 + 100
+REAL = PLANES.astype(np.float32) / 7 - 3
+SIGNED = PLANES[:2].astype(np.int16) * 9 - 300
+TWO = scene() * np.array([1, 1, 0], dtype=np.uint8)
 
 
-def grey_of(dtype: str) -> dict[str, Any]:
-    return {"channels": GREY, "dtype": dtype, "mpp": 0.5}
+def written(samples: np.ndarray, *channels: str) -> dict[str, Any]:
+    """What is to be found where these samples (C, H, W) were written."""
+    return {"samples": samples.transpose(1, 2, 0), "channels": channels, "dtype": samples.dtype.name, "mpp": 0.5}
 
 
 class TestZarr(PartsPromises):
@@ -77,11 +82,19 @@ class TestZarr(PartsPromises):
             ),
             Kind(
                 "uint16.ome.zarr",
-                ome_zarr(DEEP * 9 + 100, compressors=BLOSC, **V5),
-                repeated(grey()),
-                **grey_of("uint16"),
+                ome_zarr(DEEP, compressors=BLOSC, **V5),
+                SHADES,
+                **written(DEEP, "grey"),
             ),
-            Kind("float32.ome.zarr", ome_zarr(DEEP.astype(np.float32) / 7 - 3), SHADES, **grey_of("float32")),
+            Kind("float32.ome.zarr", ome_zarr(REAL[:1]), SHADES, **written(REAL[:1], "grey")),
+            Kind(
+                "colours16.ome.zarr",
+                ome_zarr(deep().transpose(2, 0, 1)),
+                scene(),
+                **written(deep().transpose(2, 0, 1), *RGB),
+            ),
+            Kind("signed.ome.zarr", ome_zarr(SIGNED, **V5), TWO, **written(SIGNED, "channel 1", "channel 2")),
+            Kind("swapped.ome.zarr", ome_zarr(SIGNED.astype(">i2")), TWO, **written(SIGNED, "channel 1", "channel 2")),
             Kind("packed.ozx", in_a_zip, scene(), mpp=0.5),
         ),
     )
@@ -117,7 +130,9 @@ class TestDicom(PartsPromises):
             Kind("jpeg-2000.dcm", dicom(scene(), Written("jpeg-2000")), scene(), mpp=0.5),
             Kind("fragments.dcm", dicom(scene(), Written("jpeg", fragments=3)), scene(), tolerance=4, mpp=0.5),
             Kind("sparse.dcm", dicom(scene(), Written(sparse=True, tile=(20, 40))), scene(), mpp=0.5),
-            Kind("uint16.dcm", dicom(DEEP * 9 + 100, Written()), SHADES, **grey_of("uint16")),
+            Kind("uint16.dcm", dicom(DEEP, Written()), SHADES, **written(DEEP, "grey")),
+            Kind("int16.dcm", dicom(SIGNED[:1], Written()), SHADES, **written(SIGNED[:1], "grey")),
+            Kind("paths.dcm", dicom(SIGNED, Written(paths=("DAPI", "GFP"))), TWO, **written(SIGNED, "DAPI", "GFP")),
             Kind("series", series, scene(), tolerance=4, mpp=0.5),
         ),
     )
