@@ -43,7 +43,7 @@ def image_key(job_id: UUID, image_id: UUID, file: str) -> str:
 
 
 def job_key(job_id: UUID, file: str) -> str:
-    """Where a result of a job as a whole lies."""
+    """Where a result of a job as a whole lies; without a file, what the keys of all its results begin with."""
     return f"jobs/{job_id}/{file}"
 
 
@@ -178,8 +178,9 @@ class Storage:
         size = head["ContentLength"]
         return Listed(key, size, _etag(head.get("ETag"), head["LastModified"], size))
 
-    def list_objects(self, bucket: str, prefix: str) -> Iterator[Listed]:
+    def list_objects(self, prefix: str, *, bucket: str | None = None) -> Iterator[Listed]:
         """The objects of a bucket whose keys begin so, by key. Raises NotFound if there is no such bucket."""
+        bucket = bucket or self._bucket
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         with _answers(f"{bucket}/{prefix}"):
             for page in pages:

@@ -125,13 +125,14 @@ def must_claim(session: Session, job: Job, *, owner: str = "worker") -> Claim:
 
 
 def outcome_of(claim: Claim, *, regions: int = 2) -> Outcome:
-    """What a worker would make of the block: a plan gives predict blocks, the others nothing more.
+    """What a worker would make of the block: a plan gives predict blocks, a division label blocks, others nothing.
 
     A bundle's images are all left behind, as if they had turned out to be large.
     """
-    if claim.block.stage is not Stage.PLAN:
+    following = {Stage.PLAN: Stage.PREDICT, Stage.DIVIDE: Stage.LABEL}.get(claim.block.stage)
+    if following is None:
         return Outcome()
-    return Outcome(blocks=[NewBlock(Stage.PREDICT, number, {"box": [0, 0, 1, 1]}) for number in range(regions)])
+    return Outcome(blocks=[NewBlock(following, number, {"box": [0, 0, 1, 1]}) for number in range(regions)])
 
 
 def work_off(session: Session, dispatcher: Dispatcher, job: Job, *, regions: int = 2) -> Iterator[Claim]:

@@ -51,7 +51,10 @@ class Jobs:
         The images are those of either `dataset` (`name` for its newest version, `name@3`) or `dataset_version`.
         kind "segment": `model` is `name`, `name@3` or `name@alias`; takes `threshold` (between 0 and 1), which is by
         default the one the model recommends; `test_time_augmentation` ("none", "flips", "all"); `empty_tiles` ("auto",
-        "skip", "predict"): whether a large image is looked at where it shows no tissue.
+        "skip", "predict"): whether a large image is looked at where it shows no tissue; `outputs`, what is made of each
+        image (mask, overlay, ome_zarr, label_image, ome_tiff, table, geojson, coco, contact_sheet); `objects`, how they
+        are told apart.
+        kind "evaluate": the same images need masks; takes `model`, and `compare_with` for a second one; `split`.
         kind "train": `model` names the model to register; takes `network`, `epochs`, `crop` (px), `learning_rate` and
         the further fields of /docs. A `recipe` (see `client.recipes`) fills all that are not given, `model` included.
         kind "ingest": takes `layout`, `masks` and `splits`, each told from the files if left out.

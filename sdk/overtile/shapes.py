@@ -206,11 +206,13 @@ class Seams(Shape):
 
 
 class Summary(Shape):
-    """What the images of a segment job have in common."""
+    """What the images of a segment or evaluate job have in common."""
 
     tiles: int = 0
     skipped_tiles: int = 0  # without tissue
     seams: Seams | None = None  # None if no image had any
+    objects: int = 0  # found in all images together
+    flagged_images: int = 0  # whose results should be looked at: the job's report says why
 
 
 class Job(Shape):
@@ -245,7 +247,8 @@ class JobDetail(Job):
 
     progress: JobProgress = Field(default_factory=JobProgress)
     stages: list[Stage] = Field(default_factory=list)
-    summary: Summary | None = None  # of a segment job that has ended
+    summary: Summary | None = None  # of a segment or evaluate job that has ended
+    evaluation: dict[str, Any] | None = None  # of an evaluate job that has ended: scores with their intervals
     result: JobResult | None = None  # of an ingest or a preprocess that has ended
     note: dict[str, Any] = Field(default_factory=dict)  # latest remark of a running block, such as a training's epoch
 
@@ -257,7 +260,7 @@ class JobImage(Shape):
     name: str
     state: str  # pending, done, failed or cancelled
     facts: dict[str, Any] = Field(default_factory=dict)  # height, width, mpp, tiles and so on
-    result: dict[str, Any] = Field(default_factory=dict)  # foreground_fraction, seams and so on
+    result: dict[str, Any] = Field(default_factory=dict)  # objects, quality, foreground_fraction, seams …
     error: Cause | None = None
 
 

@@ -14,7 +14,10 @@ from shared.imaging.masks import close_mask, find_classes
 from shared.imaging.metrics.evaluation import score_borders, score_image
 from shared.imaging.metrics.pixels import class_ious, count_classes, sweep_thresholds
 from shared.imaging.metrics.summary import summarise
+from shared.imaging.objects.rules import ObjectRules
+from shared.imaging.objects.whole import label_whole
 from shared.imaging.tiling import Pixels
+from shared.schemas.objects import ObjectParameters
 from shared.schemas.training import TrainIn
 
 LEVELS = 255
@@ -32,6 +35,14 @@ class Evaluation:
         return {name: asdict(mean) for name, mean in summarise(self.rows).items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the network says of an image."""
+
+    classes: Pixels  # (H, W), 0 = background
+    answer: Pixels  # (1, H, W), the foreground's probability; of several classes, which
+
+
 def evaluate(
     network: Network, samples: Sequence[Sample], *, order: TrainIn, fabric: Fabric, check: Callable[[], None]
 ) -> Evaluation:
@@ -45,8 +56,15 @@ def evaluate(
     for sample, answer in zip(samples, answers, strict=True):
         check()
         classes = answer[0] if network.classes > 2 else find_classes(answer, threshold=threshold)
-        rows.append({"name": sample.name, **_score(sample, close_mask(classes, order.closing), order)})
+        found = Found(close_mask(classes, order.closing), answer)
+        rows.append({"name": sample.name, **_score(sample, found, order, threshold=threshold)})
     return Evaluation(threshold, rows)
+
+
+def find_rules(order: TrainIn, *, threshold: float) -> ObjectRules:
+    """By which the objects of instance masks are told apart: those that the model will recommend."""
+    parameters = ObjectParameters.fill(order.objects, classes=["background", "object"], closing=order.closing)
+    return ObjectRules(threshold=threshold, **parameters.model_dump())
 
 
 def _answer(network: Network, sample: Sample, *, fabric: Fabric, check: Callable[[], None]) -> Pixels:
@@ -64,11 +82,12 @@ def choose_threshold(answers: Sequence[Pixels], samples: Sequence[Sample]) -> fl
     return float(np.clip(sweep_thresholds(pairs).best_mean, 0.5 / LEVELS, 1 - 0.5 / LEVELS))
 
 
-def _score(sample: Sample, classes: Pixels, order: TrainIn) -> dict[str, float]:
+def _score(sample: Sample, answer: Found, order: TrainIn, *, threshold: float) -> dict[str, float]:
     """Of the foreground; and of objects, of each class, or of membranes, by what the masks tell."""
-    found = classes > 0
+    classes, found = answer.classes, answer.classes > 0
     if sample.labels is not None:
-        return score_image(sample.labels, found, truth_is_instances=True)
+        objects = label_whole(answer.answer, find_rules(order, threshold=threshold))
+        return score_image(sample.labels, found, truth_is_instances=True, found_instances=objects)
     scores = score_image(sample.mask, found, truth_is_instances=False)
     if order.masks.kind == "classes":
         ious = class_ious(count_classes(sample.mask, classes, classes=order.network.classes))

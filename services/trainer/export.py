@@ -21,7 +21,9 @@ from services.trainer.serving.served_graph import ServedGraph, ServedLocaliser
 from shared.domain.model_files import QUANTISED
 from shared.imaging.probes import known_question
 from shared.schemas.contracts import BATCHES, Activation, KnownAnswer, Precision, TilingContract, WarpContract
+from shared.schemas.objects import ObjectsIn
 from shared.schemas.preparation import StainContract
+from shared.schemas.quality import ImageStatistics
 from shared.schemas.steps import ImageStep
 
 CORES = [128, 256, 384, 512, 768, 1024, 1536, 2048]  # px; multiples of every grid up to 128
@@ -54,6 +56,8 @@ class Serving:
     invert: bool = False  # v becomes 255 − v, before tiles are cut
     threshold: float = 0.5  # recommended, probability
     closing: int = 0  # recommended, px
+    objects: ObjectsIn | None = None  # recommended
+    familiar: ImageStatistics | None = None  # what the images look like that were learnt from
 
 
 def export_model(

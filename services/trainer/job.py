@@ -24,7 +24,9 @@ from shared.domain import models
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.domain.models import NewModelVersion
 from shared.execution import Work
+from shared.imaging.familiarity import find_familiar
 from shared.imaging.metrics.summary import as_csv, as_parquet
+from shared.schemas.quality import ImageStatistics
 from shared.schemas.steps import image_steps, read_steps
 from shared.schemas.training import TrainIn
 from shared.stopwatch import Stopwatch
@@ -63,7 +65,8 @@ def train_block(context: Context, work: Work) -> Outcome:
         with clock.step("export"):
             card = write_card(job.spec, trained, evaluation, images=len(material.samples))
             quantiser = quantiser_of(order, trained, evaluation, samples=material.samples, check=work.check)
-            serving = serving_of(order, evaluation, steps=job.spec.get("steps", []))
+            familiar = describe_images(material.samples)
+            serving = serving_of(order, evaluation, familiar, steps=job.spec.get("steps", []))
             export = export_model(trained.network, card=card, serving=serving, quantiser=quantiser)
     work.check()  # whoever lost the block must not write over its successor's files
     with clock.step("store"):
@@ -81,8 +84,14 @@ def read_order(spec: Mapping[str, Any]) -> TrainIn:
     return TrainIn.model_validate({**fields, "dataset_version": spec["dataset_version"]["id"]})
 
 
-def serving_of(order: TrainIn, evaluation: Evaluation, *, steps: Iterable[Mapping[str, Any]] = ()) -> Serving:
-    """What whoever serves the model must do around it.
+def serving_of(
+    order: TrainIn,
+    evaluation: Evaluation,
+    familiar: ImageStatistics | None = None,
+    *,
+    steps: Iterable[Mapping[str, Any]] = (),
+) -> Serving:
+    """What whoever serves the model must do around it, and by what it tells images that it knows nothing of.
 
     `steps`: of preprocessing, that the images it learnt from went through; those of masks and of sets are left out.
     """
@@ -95,7 +104,15 @@ def serving_of(order: TrainIn, evaluation: Evaluation, *, steps: Iterable[Mappin
         invert=asked.invert,
         threshold=evaluation.threshold,
         closing=order.closing,
+        objects=order.objects,
+        familiar=familiar,
     )
+
+
+def describe_images(samples: Iterable[Sample]) -> ImageStatistics | None:
+    """What the images look like, all of which were learnt from or chosen by; None of so few that they say nothing."""
+    found = find_familiar([sample.features for sample in samples if sample.features is not None])
+    return None if found is None else ImageStatistics.model_validate(asdict(found))
 
 
 def quantiser_of(

@@ -12,11 +12,14 @@ from services.worker.stages.arrange import arrange_version
 from services.worker.stages.assemble import assemble
 from services.worker.stages.bundle import bundle
 from services.worker.stages.close import close
+from services.worker.stages.divide import divide
 from services.worker.stages.examine import examine
+from services.worker.stages.label import label
 from services.worker.stages.load import load
 from services.worker.stages.plan import plan
 from services.worker.stages.predict import predict
 from services.worker.stages.report import report_version
+from services.worker.stages.summaries import summarise
 from services.worker.stages.transform import transform_images
 from services.worker.staging import Staging
 from shared.database import make_engine, make_sessions
@@ -29,7 +32,10 @@ STAGES = {
     Stage.BUNDLE: bundle,
     Stage.PLAN: plan,
     Stage.PREDICT: predict,
+    Stage.DIVIDE: divide,
+    Stage.LABEL: label,
     Stage.ASSEMBLE: assemble,
+    Stage.SUMMARISE: summarise,
     Stage.LOAD: load,
     Stage.ARRANGE: arrange_version,
     Stage.EXAMINE: examine,

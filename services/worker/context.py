@@ -38,7 +38,7 @@ class Context:
         with self.sessions() as session, session.begin():
             return datasets.find_files(session, job.workspace_id, versions.find_id(job), names)
 
-    def find_model(self, job: Job) -> ServedModel:
-        """The model version that a segment job was ordered with."""
+    def find_model(self, job: Job, image: JobImage) -> ServedModel:
+        """The model version that an image of a segment or evaluate job is segmented with."""
         with self.sessions() as session:
-            return ServedModel.of(models.of_spec(session, job))
+            return ServedModel.of(models.of_image(session, job, image))

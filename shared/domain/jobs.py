@@ -10,19 +10,22 @@ from sqlalchemy.orm import Session
 
 from shared.domain import pages, stages
 from shared.domain.dispatch import Dispatcher
-from shared.domain.orders import ingest, preprocess, segment, train, versions
+from shared.domain.orders import evaluate, ingest, preprocess, segment, train, versions
 from shared.errors import Conflict, Invalid, NotFound
+from shared.schemas.evaluation import EvaluateIn
 from shared.schemas.ingest import IngestIn, PreprocessIn
 from shared.schemas.jobs import SegmentIn
+from shared.schemas.outputs import DEFAULT_OUTPUTS
 from shared.schemas.training import TrainIn
 from shared.tables import DatasetVersion, Job, JobImage
 from shared.tables.base import Json
 from shared.tables.jobs import ImageState, JobKind, JobState
 
-Order = SegmentIn | TrainIn | IngestIn | PreprocessIn
+Order = SegmentIn | EvaluateIn | TrainIn | IngestIn | PreprocessIn
 
 BEGIN: dict[JobKind, Callable[[Session, Job, DatasetVersion], None]] = {
     JobKind.SEGMENT: segment.begin,
+    JobKind.EVALUATE: evaluate.begin,
     JobKind.TRAIN: train.begin,
     JobKind.INGEST: ingest.begin,
     JobKind.PREPROCESS: preprocess.begin,
@@ -35,6 +38,8 @@ ADDED_LATER: Json = {
     "stretch": None,
     "stain": None,
     "int8": False,
+    "outputs": list(DEFAULT_OUTPUTS),
+    "objects": None,
 }
 
 
@@ -159,6 +164,8 @@ def _specify(session: Session, workspace_id: UUID, order: Order, version: Datase
     match order:
         case SegmentIn():
             return segment.specify(session, workspace_id, order, version)
+        case EvaluateIn():
+            return evaluate.specify(session, workspace_id, order, version)
         case TrainIn():
             return train.specify(session, workspace_id, order, version)
         case IngestIn():

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from shared.domain import pages
 from shared.errors import Conflict, NotFound
-from shared.tables import Job, Model, ModelAlias, ModelAliasMove, ModelVersion
+from shared.schemas.jobs import choose_model
+from shared.tables import Job, JobImage, Model, ModelAlias, ModelAliasMove, ModelVersion
 from shared.tables.base import Json
 from shared.tables.models import ModelState
 
@@ -69,9 +70,9 @@ def of_job(session: Session, job: Job) -> ModelVersion:
     return version
 
 
-def of_spec(session: Session, job: Job) -> ModelVersion:
-    """The version that a segment job was ordered with. A registered version never changes, so its id is a snapshot."""
-    version_id = UUID(job.spec["model"]["version_id"])
+def of_image(session: Session, job: Job, image: JobImage) -> ModelVersion:
+    """The version that an image is segmented with. A registered version never changes, so its id is a snapshot."""
+    version_id = UUID(choose_model(job.spec, image.entry)["model"]["version_id"])
     query = select(ModelVersion).where(ModelVersion.workspace_id == job.workspace_id, ModelVersion.id == version_id)
     with session.begin():
         return session.scalars(query).one()

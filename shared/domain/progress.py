@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from sqlalchemy import Float, Integer, cast, func, select
+from sqlalchemy import BigInteger, Float, Integer, cast, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -72,13 +72,15 @@ def summarise(session: Session, job: Job) -> SummaryOut | None:
         func.sum(windows),
         func.max(cast(result["seams"]["largest"].astext, Integer)),
         func.sum(windows * cast(result["seams"]["mean"].astext, Float)),
+        func.coalesce(func.sum(cast(result["objects"]["count"].astext, BigInteger)), 0),
+        func.count().filter(result.path_exists("$.quality.flags[*]")),
     ).where(JobImage.job_id == job.id, JobImage.state == ImageState.DONE)
     with session.begin():
-        images, tiles, skipped, measured, largest, total = session.execute(query).one()
+        images, tiles, skipped, measured, largest, total, objects, flagged = session.execute(query).one()
     if not images:
         return None
     seams = SeamsOut(windows=measured, largest=largest, mean=round(total / measured, 5)) if measured else None
-    return SummaryOut(tiles=tiles, skipped_tiles=skipped, seams=seams)
+    return SummaryOut(tiles=tiles, skipped_tiles=skipped, seams=seams, objects=objects, flagged_images=flagged)
 
 
 def _count(session: Session, row: type[Block] | type[JobImage], job: Job) -> dict[str, int]:

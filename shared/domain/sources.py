@@ -75,7 +75,7 @@ def list_below(storage: Storage, source: Source, path: str) -> dict[str, Listed]
     folder = source.prefix + _as_folder(path)
     place = f"s3://{source.bucket}/{folder}"
     try:
-        listed = list(islice(storage.list_objects(source.bucket, folder), 2 * MAX_FILES))
+        listed = list(islice(storage.list_objects(folder, bucket=source.bucket), 2 * MAX_FILES))
     except NotFound as error:
         raise Invalid(f"the object store has no bucket {source.bucket}") from error
     files = {one.key[len(folder) :]: one for one in listed if not one.key.endswith("/")}

@@ -1,11 +1,12 @@
 """Which stage follows which, and when a job ends.
 
-segment     PLAN ──► PREDICT × blocks ──► ASSEMBLE   per image ─┐
-            BUNDLE               per few hundred small images ─┤
-train       TRAIN ──► LOAD                                      ├──► CLOSE ──► job ends
-import                LOAD                                      │
-ingest      ARRANGE ──► EXAMINE × bundles ──► REPORT            │
-preprocess  ARRANGE ──► TRANSFORM × bundles ──► REPORT         ─┘
+segment     PLAN ──► PREDICT × blocks ──► DIVIDE ──► LABEL × blocks ──► ASSEMBLE   per image ─┐
+evaluate    BUNDLE                                            per few hundred small images ─┤
+                                                                     └──► SUMMARISE ──► CLOSE
+train       TRAIN ──► LOAD                                                          ─► CLOSE
+import                LOAD                                                          ─► CLOSE
+ingest      ARRANGE ──► EXAMINE × bundles ──► REPORT                                ─► CLOSE
+preprocess  ARRANGE ──► TRANSFORM × bundles ──► REPORT                              ─► CLOSE
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,14 @@ from shared.tables.models import ModelState
 
 ENDED = "overtile_job_ended"  # the channel on which PostgreSQL tells the ids of jobs that have ended
 AT_ONCE = 500  # rows
-FOLLOWER = {Stage.PREDICT: Stage.ASSEMBLE, Stage.TRAIN: Stage.LOAD}  # PLAN names its followers itself
+# PLAN and DIVIDE name their followers themselves, if they have any.
+FOLLOWER = {
+    Stage.PREDICT: Stage.DIVIDE,
+    Stage.DIVIDE: Stage.ASSEMBLE,
+    Stage.LABEL: Stage.ASSEMBLE,
+    Stage.TRAIN: Stage.LOAD,
+}
+SEGMENTING = (Stage.BUNDLE, Stage.PLAN, Stage.PREDICT, Stage.DIVIDE, Stage.LABEL, Stage.ASSEMBLE)
 # What becomes of each image that a bundle leaves behind.
 ALONE = {Stage.BUNDLE: Stage.PLAN, Stage.EXAMINE: Stage.EXAMINE, Stage.TRANSFORM: Stage.TRANSFORM}
 
@@ -78,7 +86,9 @@ def advance(session: Session, job: Job, block: Block) -> None:
 
 
 def _find_last(block: Block) -> Stage:
-    """What comes when nothing else is left: where images were looked at, first the report of it."""
+    """What comes when nothing else is left: where images were worked on, first what they have in common."""
+    if block.stage in SEGMENTING:
+        return Stage.SUMMARISE
     looked_at = block.stage in (Stage.EXAMINE, Stage.TRANSFORM) or (
         block.stage is Stage.ARRANGE and block.state is BlockState.DONE
     )
@@ -150,8 +160,8 @@ def _close(session: Session, job: Job, block: Block) -> None:
     elif cause is None:
         _finish(session, job, JobState.SUCCEEDED, None)
     elif done:
-        detail = f"{failed} of {failed + done} images failed; the first: {cause['detail']}"
-        _finish(session, job, JobState.PARTIAL, {**cause, "detail": detail})
+        failures = f"{failed} of {failed + done} images failed; the first: " if failed else ""
+        _finish(session, job, JobState.PARTIAL, {**cause, "detail": f"{failures}{cause['detail']}"})
     else:
         _finish(session, job, JobState.FAILED, cause)
 

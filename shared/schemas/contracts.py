@@ -5,7 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.schemas.objects import ObjectsIn
 from shared.schemas.preparation import Percentiles, StainContract, check_levels, check_stain
+from shared.schemas.quality import ImageStatistics
 from shared.schemas.steps import ImageStep
 
 BATCHES = 2  # the protocol from which on a request carries any number of tiles
@@ -120,6 +122,7 @@ class Tiling(BaseModel):
     warp: WarpContract | None = Field(None, description="what a tile carries besides the image, if anything")
     threshold: float = Field(0.5, gt=0, lt=1, description="recommended probability from which a pixel is foreground")
     closing: int = Field(0, ge=0, description="recommended radius of the closing of the mask, px; 0: none")
+    objects: ObjectsIn | None = Field(None, description="recommended rules by which objects are told apart")
     protocol: int = Field(
         1, ge=1, description="what the served model understands. 1: a tile a request; 2: several, and views of them"
     )
@@ -188,3 +191,6 @@ class TilingContract(Tiling):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     known_answer: KnownAnswer
+    familiar: ImageStatistics | None = Field(
+        None, description="what the images look like that were learnt from; versions of before do not know"
+    )

@@ -1,12 +1,16 @@
 """Wire shapes of jobs: what a user orders and what the platform says about it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.schemas.evaluation import EvaluateIn
 from shared.schemas.ingest import IngestIn, PreprocessIn
+from shared.schemas.objects import ObjectParameters, ObjectsIn
+from shared.schemas.outputs import DEFAULT_OUTPUTS, Output
 from shared.schemas.pages import Page
 from shared.schemas.references import EXAMPLE_ID, DatasetReference, ModelReference
 from shared.schemas.training import TrainIn
@@ -46,6 +50,13 @@ class SegmentIn(BaseModel):
         description="what to do where a large image shows no tissue: `auto` leaves it out of brightfield slides, which "
         "are mostly glass, and calls it background; `skip` also leaves out what is dark in fluorescence",
     )
+    outputs: list[Output] = Field(
+        list(DEFAULT_OUTPUTS),
+        description="what is made of each image: its `mask` (classes), an `overlay` to look at, an `ome_zarr` of "
+        "probabilities and objects, a `label_image`, an `ome_tiff` of objects, a `table` of objects (Parquet and CSV), "
+        "`geojson` for QuPath; and of all images together `coco` and a `contact_sheet`",
+    )
+    objects: ObjectsIn | None = Field(None, description="how objects are told apart, where not as the model recommends")
 
     @model_validator(mode="after")
     def _names_its_images(self) -> Self:
@@ -63,14 +74,34 @@ class SegmentParameters(BaseModel):
     closing: int = 0  # radius, px
     views: Literal[1, 4, 8] = 1  # in which each tile is predicted
     empty_tiles: Literal["auto", "skip", "predict"] = "predict"
+    outputs: tuple[Output, ...] = ("mask", "overlay", "ome_zarr")
+    objects: ObjectParameters = ObjectParameters()
+    is_scored: bool = False  # against true masks
+
+    @property
+    def wants_objects(self) -> bool:
+        """Whether anything that is wanted is about objects."""
+        return self.is_scored or any(output != "mask" for output in self.outputs)
+
+    @property
+    def wants_overlay(self) -> bool:
+        """Whether the objects are drawn on the image."""
+        return not {"overlay", "contact_sheet"}.isdisjoint(self.outputs)
 
     @classmethod
-    def of(cls, spec: dict[str, Any]) -> Self:
-        """Those of a job, from its row's `spec`."""
-        return cls.model_validate(spec["parameters"])
+    def of(cls, spec: Mapping[str, Any], entry: Mapping[str, Any] | None = None) -> Self:
+        """Those of a job, from its row's `spec`; of two models that are compared the one of an image's `entry`."""
+        entry = entry or {}
+        return cls.model_validate({**choose_model(spec, entry)["parameters"], "is_scored": "mask" in entry})
 
 
-JobIn = Annotated[SegmentIn | TrainIn | IngestIn | PreprocessIn, Field(discriminator="kind")]
+def choose_model(spec: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a job's `spec` with the model and the parameters that an image, by its `entry`, is segmented with."""
+    chosen: Mapping[str, Any] = spec["compared"] if entry.get("model") == 1 else spec
+    return chosen
+
+
+JobIn = Annotated[SegmentIn | EvaluateIn | TrainIn | IngestIn | PreprocessIn, Field(discriminator="kind")]
 
 
 class CauseOut(BaseModel):
@@ -114,11 +145,13 @@ class SeamsOut(BaseModel):
 
 
 class SummaryOut(BaseModel):
-    """What the images of a segment job have in common, once it has ended."""
+    """What the images of a segment or evaluate job have in common, once it has ended."""
 
     tiles: int = Field(description="that cover the images which are done")
     skipped_tiles: int = Field(description="of these, left out because they show no tissue")
     seams: SeamsOut | None = Field(description="null if no image had seams")
+    objects: int = Field(0, description="found in all images together; 0 if none were asked for")
+    flagged_images: int = Field(0, description="whose results should be looked at; each says why")
 
 
 class JobOut(BaseModel):
@@ -152,7 +185,10 @@ class JobDetailOut(JobOut):
 
     progress: ProgressOut
     stages: list[StageOut]
-    summary: SummaryOut | None = Field(description="of a segment job that has ended")
+    summary: SummaryOut | None = Field(description="of a segment or evaluate job that has ended")
+    evaluation: dict[str, Any] | None = Field(
+        None, description="of an evaluate job that has ended: the scores of its model or models, and of the baseline"
+    )
     result: ResultOut | None = Field(description="of an ingest or a preprocess that has ended: its dataset version")
     note: dict[str, Any] = Field(description="latest remark of a running block, such as the epoch of a training")
 
@@ -178,7 +214,10 @@ class ArtifactOut(BaseModel):
 
     id: UUID
     image: str | None = Field(description="name of the image it belongs to; null: of the job")
-    kind: str = Field(description="mask, overlay, probability, manifest, model, report or thumbnail")
+    kind: str = Field(
+        description="mask, overlay, probability, labels, table, geojson, coco, summary, contact_sheet, panel, "
+        "manifest, model, report or thumbnail"
+    )
     name: str = Field(description="relative path to store it under; unique in the job")
     media_type: str
     bytes: int

@@ -114,6 +114,7 @@ RECIPES: dict[str, Recipe] = {
             **_ORIGINAL,
             "augmentation": {"scale": 0.1, "rotate": 20, "shear": 10, "translate": 20, "elastic": 4},
             "loss": {"class_weights": "frequency"},
+            "objects": {"method": "components"},
             "crops_per_image": 20,
             "epochs": 100,
         },
@@ -157,6 +158,7 @@ RECIPES: dict[str, Recipe] = {
             "patience": 10,
             "threshold": 0.6,
             "closing": 1,
+            "objects": {"method": "components"},
         },
         small={
             "network": {"widths": _NARROW, "dropout": 0.1},

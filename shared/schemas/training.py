@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from shared.schemas.datasets import FileName, Name
+from shared.schemas.objects import ObjectsIn
 from shared.schemas.preparation import PreparationIn, check_stain
 from shared.schemas.recipes import fill_from_recipe
 from shared.schemas.references import EXAMPLE_ID, DatasetReference, ModelReference
@@ -266,6 +267,7 @@ class TrainIn(BaseModel):
         None, gt=0, lt=1, description="recommended threshold; by default the one with the best validation IoU"
     )
     closing: int = Field(0, ge=0, le=32, description="recommended radius of the closing of the mask, px")
+    objects: ObjectsIn | None = Field(None, description="recommended rules by which objects are told apart")
 
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware computes in it"

@@ -19,6 +19,7 @@ class JobKind(StrEnum):
     IMPORT = "import"
     INGEST = "ingest"
     PREPROCESS = "preprocess"
+    EVALUATE = "evaluate"
 
 
 class JobState(StrEnum):
@@ -53,7 +54,10 @@ class Stage(StrEnum):
     BUNDLE = "bundle"  # of many small images: everything, from their pixels to their masks
     PLAN = "plan"  # of an image: check it, cut it into predict blocks
     PREDICT = "predict"  # of a region: pixels in, probabilities out
-    ASSEMBLE = "assemble"  # of an image: verify all regions, write mask and overlay
+    DIVIDE = "divide"  # of an image: cut it into label blocks
+    LABEL = "label"  # of a region: the objects in it, from its probabilities and those around it
+    ASSEMBLE = "assemble"  # of an image: verify all regions, join their objects, write what was asked for
+    SUMMARISE = "summarise"  # of a segment or evaluate job: tables, report
     TRAIN = "train"  # of a training job: the whole training
     ARRANGE = "arrange"  # of a dataset version: by which layout its files are images and masks
     EXAMINE = "examine"  # of some images of a version, or one: read, check, count

@@ -143,11 +143,11 @@ class StoragePromises:
         for name in ("b", "a", "deeper/c"):
             store.put(f"{key}/{name}", name.encode())
         bucket = Settings.model_fields["s3_bucket"].default
-        listed = list(store.list_objects(bucket, f"{key}/"))
+        listed = list(store.list_objects(f"{key}/", bucket=bucket))
         assert [one.key for one in listed] == [f"{key}/{name}" for name in ("a", "b", "deeper/c")]
         assert [store.look(one.key) for one in listed] == listed
         with pytest.raises(NotFound):
-            list(store.list_objects("nobodys-bucket", ""))
+            list(store.list_objects("", bucket="nobodys-bucket"))
 
     def test_a_presigned_url_opens_nothing_else(self, store: Storage, key: str) -> None:
         store.put(key, b"cells")

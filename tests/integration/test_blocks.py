@@ -44,7 +44,15 @@ def reload(session: Session, job: Job) -> Job:
 
 def test_a_job_goes_through_all_its_stages(session: Session, dispatcher: Dispatcher, job: Job) -> None:
     stages = [claim.block.stage for claim in work_off(session, dispatcher, job)]
-    assert stages == [Stage.PLAN, Stage.PREDICT, Stage.PREDICT, Stage.ASSEMBLE, Stage.CLOSE]
+    assert stages == [
+        Stage.PLAN,
+        *[Stage.PREDICT] * 2,
+        Stage.DIVIDE,
+        *[Stage.LABEL] * 2,
+        Stage.ASSEMBLE,
+        Stage.SUMMARISE,
+        Stage.CLOSE,
+    ]
     assert reload(session, job).state is JobState.SUCCEEDED
 
 

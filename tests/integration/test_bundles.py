@@ -77,7 +77,7 @@ def test_each_image_of_a_bundle_ends_by_itself(session: Session, dispatcher: Dis
     assert (first.facts, second.error) == ({"tiles": 1}, CAUSE)
     with session.begin():
         assert session.scalars(select(Artifact.image_id).where(Artifact.job_id == job.id)).all() == [first.id]
-    assert [claim.block.stage for claim in work_off(session, dispatcher, job)] == [Stage.CLOSE]
+    assert [claim.block.stage for claim in work_off(session, dispatcher, job)] == [Stage.SUMMARISE, Stage.CLOSE]
     assert reload(session, job).state is JobState.PARTIAL
     assert job.error is not None
     assert job.error["detail"] == f"1 of 3 images failed; the first: {CAUSE['detail']}"
@@ -97,7 +97,10 @@ def test_an_image_too_large_for_its_bundle_is_planned_alone(
     assert [claim.block.stage for claim in work_off(session, dispatcher, job, regions=1)] == [
         Stage.PLAN,
         Stage.PREDICT,
+        Stage.DIVIDE,
+        Stage.LABEL,
         Stage.ASSEMBLE,
+        Stage.SUMMARISE,
         Stage.CLOSE,
     ]
     assert reload(session, job).state is JobState.SUCCEEDED

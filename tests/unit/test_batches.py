@@ -15,7 +15,16 @@ SIDES = [64, 128, 192]
 
 def make_image(number: int, side: int) -> SmallImage:
     tile = np.full((side, side, 3), number % 256, dtype=np.uint8)
-    return SmallImage(sentinel.row, sentinel.facts, pixels=tile, tile=tile)
+    return SmallImage(
+        image=sentinel.row,
+        facts=sentinel.facts,
+        pixels=tile,
+        samples=tile,
+        channels=("red", "green", "blue"),
+        features=sentinel.features,
+        truth=None,
+        tile=tile,
+    )
 
 
 @given(sides=st.lists(st.sampled_from(SIDES), max_size=60), batch_pixels=st.integers(0, 300_000))

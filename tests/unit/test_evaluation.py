@@ -104,12 +104,22 @@ def test_objects_are_scored_where_the_mask_numbers_them(fabric: Fabric) -> None:
     found = np.where(labels == 7, 200, 0)  # the other one is missed
     numbered = make_sample(found, labels > 0, "numbered.png", labels)
     plain = make_sample(found, labels > 0, "plain.png")
-    one, other = judge([numbered, plain], fabric, threshold=0.5).rows
+    one, other = judge([numbered, plain], fabric, threshold=0.5, objects={"min_area": 1}).rows
     assert set(one) == {"name"} | PIXEL_SCORES | OBJECT_SCORES
     assert set(other) == {"name"} | PIXEL_SCORES
     assert one["ap50"] == 0.5  # 1 hit, nothing false, 1 missed: 1 / (1 + 0 + 1)
     assert one["pq"] == pytest.approx(1 / 1.5)  # IoU of 1 by 1 hit and half a miss
     assert one["recall"] == other["recall"] == 9 / 15
+
+
+@pytest.mark.parametrize(("method", "is_right"), [("watershed", True), ("components", False)])
+def test_objects_are_told_apart_as_the_model_will_recommend(method: str, is_right: bool, fabric: Fabric) -> None:
+    rows, columns = np.ogrid[:30, :50]
+    discs = [np.hypot(rows - 15, columns - middle) < 11 for middle in (14, 34)]
+    labels = np.select([columns < 24, columns >= 24], [1, 2]) * (discs[0] | discs[1])
+    sample = make_sample(200 * (labels > 0), labels > 0, "touching.png", labels)
+    (row,) = judge([sample], fabric, threshold=0.5, objects={"method": method}).rows
+    assert (row["ap50"] == 1) is is_right
 
 
 def judge_classes(truth: Any, fabric: Fabric, **changes: Any) -> Evaluation:
@@ -161,7 +171,7 @@ def test_grey_micrographs_are_scored_by_their_membranes_too(fabric: Fabric, fore
 def test_a_summary_gives_means_with_intervals_over_the_images_that_have_the_score(fabric: Fabric) -> None:
     labels = [[1, 1], [0, 0]]
     numbered = make_sample([[200, 200], [0, 0]], labels, "numbered.png", labels)
-    summary = judge([FEW, MANY, numbered], fabric).summarise()
+    summary = judge([FEW, MANY, numbered], fabric, objects={"min_area": 1}).summarise()
     assert summary["jaccard"]["mean"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert 0.5 <= summary["jaccard"]["low"] <= summary["jaccard"]["mean"] <= summary["jaccard"]["high"] <= 1
     assert (summary["jaccard"]["images"], summary["ap50"]["images"], summary["ap50"]["mean"]) == (3, 1, 1.0)

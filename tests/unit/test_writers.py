@@ -14,7 +14,7 @@ from PIL import Image
 
 from services.worker.writers.mask import TILE, encode_tiles, order_tiles, write_mask
 from services.worker.writers.mask_part import MaskPart
-from services.worker.writers.overlay import LARGEST_FACTOR, SMALL, OverviewGrid, draw_overlay
+from services.worker.writers.overlay import LARGEST_FACTOR, SMALL, draw_objects
 from services.worker.writers.palette import colour_table
 from services.worker.writers.probability import CHUNK, ProbabilityMap
 from shared.imaging.tiling import Box, Pixels, plan_blocks
@@ -147,8 +147,14 @@ class TestProbability:
         group = zarr.open_group(tmp_path, mode="r")
         check_ngff(group)
         ome: Any = group.attrs["ome"]
-        (scale,) = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        first, second = ome["multiscales"][0]["datasets"]
+        (scale,) = first["coordinateTransformations"]
         assert scale == {"type": "scale", "scale": [1.0, mpp or 1.0, mpp or 1.0]}
+        unit = mpp or 1.0
+        assert second["coordinateTransformations"] == [
+            {"type": "scale", "scale": [1.0, 2 * unit, 2 * unit]},
+            {"type": "translation", "translation": [0.0, unit / 2, unit / 2]},
+        ]
         assert [channel["label"] for channel in ome["omero"]["channels"]] == ["nucleus", "stroma"]
 
 
@@ -165,34 +171,36 @@ def check_ngff(group: zarr.Group) -> None:
             array: Any = group[dataset["path"]]
             assert array.ndim == len(axes)
             assert array.metadata.dimension_names == tuple(axis["name"] for axis in axes)
-            (transformation,) = dataset["coordinateTransformations"]
-            assert transformation["type"] == "scale"
-            assert len(transformation["scale"]) == len(axes)
+            scale, *translation = dataset["coordinateTransformations"]
+            assert scale["type"] == "scale"
+            assert len(scale["scale"]) == len(axes)
+            assert [each["type"] for each in translation] in ([], ["translation"])
+            assert all(len(each["translation"]) == len(axes) for each in translation)
     for channel in ome["omero"]["channels"]:
         assert len(bytes.fromhex(channel["color"])) == 3
         assert {"start", "end", "min", "max"} <= channel["window"].keys()
 
 
-def drawn(overview: Pixels, mask: Pixels) -> Pixels:
-    with Image.open(io.BytesIO(draw_overlay(overview, mask))) as image:
+def drawn(overview: Pixels, labels: Pixels, classes: list[int]) -> Pixels:
+    with Image.open(io.BytesIO(draw_objects(overview, labels, np.array(classes, dtype=np.uint8)))) as image:
         assert (image.format, image.mode) == ("PNG", "RGB")
         return np.asarray(image)
 
 
 class TestOverlay:
     def test_the_outline_of_a_cell_is_drawn_in_the_colour_of_its_class(self) -> None:
-        mask = np.zeros((800, 900), dtype=np.uint8)
-        mask[100:200, 300:400] = 2
-        picture = drawn(np.full((800, 900, 3), 90, dtype=np.uint8), mask)
+        labels = np.zeros((800, 900), dtype=np.uint8)
+        labels[100:200, 300:400] = 1
+        picture = drawn(np.full((800, 900, 3), 90, dtype=np.uint8), labels, [0, 2])
         expected = np.full((800, 900, 3), 90, dtype=np.uint8)
         expected[100:200, 300:400] = colour_table()[2]
         expected[101:199, 301:399] = 90
         np.testing.assert_array_equal(picture, expected)
 
     def test_a_small_image_is_enlarged_and_its_outlines_are_two_pixels_wide(self) -> None:
-        mask = np.zeros((100, 200), dtype=np.uint8)
-        mask[40:50, 40:50] = 1
-        picture = drawn(np.zeros((100, 200, 3), dtype=np.uint8), mask)
+        labels = np.zeros((100, 200), dtype=np.uint8)
+        labels[40:50, 40:50] = 1
+        picture = drawn(np.zeros((100, 200, 3), dtype=np.uint8), labels, [0, 1])
         assert picture.shape == (300, 600, 3)  # the first whole factor that reaches 512 px
         assert (picture > 0).any(axis=2).sum() == (4 * 30 - 4) + (4 * 28 - 4)
 
@@ -200,47 +208,27 @@ class TestOverlay:
         ("shape", "factor"), [((1, 1), LARGEST_FACTOR), ((SMALL - 1, 5), 2), ((SMALL, 5), 1), ((5, SMALL + 1), 1)]
     )
     def test_the_factor_is_whole_and_bounded(self, shape: tuple[int, int], factor: int) -> None:
-        picture = drawn(np.zeros((*shape, 3), dtype=np.uint8), np.ones(shape, dtype=np.uint8))
+        picture = drawn(np.zeros((*shape, 3), dtype=np.uint8), np.ones(shape, dtype=np.uint8), [0, 1])
         assert picture.shape == (shape[0] * factor, shape[1] * factor, 3)
         assert not picture.any()
 
 
-def join_parts(mask: Pixels, overview: tuple[int, int], side: int) -> tuple[Pixels, list[MaskPart]]:
-    """The overview's classes and the parts, of a mask that is worked on in blocks."""
-    grid, shown = OverviewGrid(full=mask.shape, overview=overview), np.full(overview, 255, dtype=np.uint8)
-    blocks = list(plan_blocks(*mask.shape, side=side))
-    parts = [MaskPart.from_bytes(MaskPart.of(mask[block.slices()], block, grid).to_bytes()) for block in blocks]
-    for block, part in zip(blocks, parts, strict=True):
-        shown[grid.locate(block)] = part.shown
-    return shown, parts
+def find_parts(mask: Pixels, side: int) -> list[tuple[Box, MaskPart]]:
+    """The parts, as they are read back, of a mask that is worked on in blocks."""
+    blocks = plan_blocks(*mask.shape, side=side)
+    return [(block, MaskPart.from_bytes(MaskPart.of(mask[block.slices()]).to_bytes())) for block in blocks]
 
 
 class TestMaskParts:
     @settings(deadline=None)
-    @given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 90), factor=st.integers(1, 9))
-    def test_together_they_show_the_pixels_at_the_middle_of_the_overviews(
-        self, data: st.DataObject, height: int, width: int, factor: int
-    ) -> None:
-        mask = NOISE[0, :height, :width]
-        size = (-(-height // factor), -(-width // factor))
-        shown, parts = join_parts(mask, size, data.draw(st.integers(1, 100)))
-        rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(int)
-        columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(int)
-        np.testing.assert_array_equal(shown, mask[rows][:, columns])
-        assert sum(part.foreground for part in parts) == np.count_nonzero(mask)
-
-    def test_a_cell_is_seen_where_it_lies(self) -> None:
-        mask = np.zeros((1000, 600), dtype=np.uint8)
-        mask[700:800, 100:200] = 3
-        expected = np.zeros((100, 60), dtype=np.uint8)
-        expected[70:80, 10:20] = 3
-        np.testing.assert_array_equal(join_parts(mask, (100, 60), 512)[0], expected)
+    @given(height=st.integers(1, 90), width=st.integers(1, 90), side=st.integers(1, 100))
+    def test_together_they_know_how_much_is_foreground(self, height: int, width: int, side: int) -> None:
+        mask = NOISE[0, :height, :width] % 3
+        assert sum(part.foreground for _, part in find_parts(mask, side)) == np.count_nonzero(mask)
 
     @settings(max_examples=10, deadline=None)
     @given(height=st.integers(1, 1600), width=st.integers(1, 1600), blocks=st.integers(1, 3))
     def test_their_tiles_in_order_are_the_masks(self, height: int, width: int, blocks: int) -> None:
         mask = NOISE[0, :height, :width] % 5
-        side = TILE * blocks
-        _, parts = join_parts(mask, (1, 1), side)
-        placed = zip(plan_blocks(height, width, side=side), (part.tiles for part in parts), strict=True)
-        assert list(order_tiles(placed)) == list(encode_tiles(mask))
+        parts = ((block, part.tiles) for block, part in find_parts(mask, TILE * blocks))
+        assert list(order_tiles(parts)) == list(encode_tiles(mask))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.api.dependencies import CallerDep, DispatcherDep, EndingsDep, SessionDep, StorageDep
 from services.api.routes.parameters import DEFAULT_LIMIT, CursorQuery, LimitQuery
-from shared.domain import artifacts, jobs, manifests, progress
+from shared.domain import artifacts, blocks, jobs, manifests, progress
 from shared.schemas.jobs import (
     ArtifactOut,
     ArtifactsPage,
@@ -25,7 +25,7 @@ from shared.schemas.jobs import (
     ResultOut,
 )
 from shared.tables import Job
-from shared.tables.jobs import JobKind, JobState
+from shared.tables.jobs import JobKind, JobState, Stage
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -129,11 +129,13 @@ def cancel_job(job_id: UUID, caller: CallerDep, session: SessionDep) -> Job:
 def _describe(session: Session, workspace_id: UUID, job_id: UUID) -> JobDetailOut:
     job = jobs.get(session, workspace_id, job_id)
     made = manifests.find_result(session, job) if job.state.final else None
+    is_segmented = job.state.final and job.kind in (JobKind.SEGMENT, JobKind.EVALUATE)
     return JobDetailOut(
         **JobOut.model_validate(job).model_dump(),
         progress=progress.count(session, job),
         stages=progress.timings(session, job),
-        summary=progress.summarise(session, job) if job.state.final and job.kind is JobKind.SEGMENT else None,
+        summary=progress.summarise(session, job) if is_segmented else None,
+        evaluation=blocks.result_of_job(session, job, Stage.SUMMARISE).get("scores") if is_segmented else None,
         result=ResultOut.model_validate(made) if made else None,
         note=progress.latest_note(session, job),
     )

@@ -14,6 +14,7 @@ from shared.annotations import read_values
 from shared.errors import Rejected
 from shared.imaging.normalisation import to_channels
 from shared.imaging.preparation import prepare
+from shared.imaging.quality import Features, measure_features
 from shared.imaging.tiling import Box, Pixels, reflect
 from shared.schemas.training import TrainIn
 from shared.slides import open_slide
@@ -30,6 +31,7 @@ class Sample:
     mask: Pixels  # (H, W), index of the class, 0 = background
     border: NDArray[np.float16] | None = None  # (H, W), what the loss adds to the class weights
     labels: Labels | None = None  # (H, W), a number for each object, where the mask tells them apart
+    features: Features | None = None  # of the image in its own size, before it was prepared
 
     def read_mirrored(self, box: Box) -> "Sample":
         """The part of the sample within `box`, mirrored where the box leaves the image."""
@@ -83,9 +85,11 @@ def _load(name: str, image_path: Path, mask_path: Path, *, order: TrainIn, room:
         )
     if order.resize is not None:
         values = _scale_mask(values, order.resize)
-    image = _resize(image, order.resize)
+    features = measure_features(lambda box: image[box.slices()], *image.shape[:2])
+    scaled = _resize(image, order.resize)
     truth = find_truth(values, order.masks, name=name, classes=order.network.classes)
-    return Sample(name, prepare(image, order.preparation), truth.mask, _weigh(truth.labels, order), truth.labels)
+    border = _weigh(truth.labels, order)
+    return Sample(name, prepare(scaled, order.preparation), truth.mask, border, truth.labels, features)
 
 
 def _read_image(path: Path, name: str, *, order: TrainIn, room: int) -> Pixels:

@@ -33,7 +33,7 @@ def fit_labels(labels: Labels, height: int, width: int) -> Labels:
     """The labels (H, W) at the centres of the pixels of an overview of `height × width` px."""
     rows, columns = labels.shape
     grid = OverviewGrid(full=(rows, columns), overview=(height, width))
-    return grid.pick(labels, Box(0, 0, rows, columns))  # type: ignore[arg-type]  # it picks from any kind of number
+    return grid.pick(labels, Box(0, 0, rows, columns))
 
 
 def _brighten(overview: Pixels) -> Pixels:

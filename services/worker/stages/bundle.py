@@ -16,8 +16,11 @@ from services.worker.predictor import ServedModel
 from services.worker.settings import WorkerSettings
 from services.worker.stages.each_image import gather_ended
 from services.worker.stages.plan import find_cores, find_covering, lay_out
+from services.worker.stages.quality import measure_image
+from services.worker.stages.score import read_truth
 from services.worker.stages.small import SmallImage, write_small
 from services.worker.stages.source import find_source, look_over
+from services.worker.stages.subject import name_apart
 from services.worker.stages.views import find_frame
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Rejected, Unavailable
@@ -68,7 +71,9 @@ def bundle(context: Context, work: Work) -> Outcome:
 
 def _end_each(context: Context, work: Work, images: Sequence[JobImage]) -> Iterator[ImageOutcome | Unavailable]:
     """Each image that is over: read, predicted and written while others are."""
-    model = context.find_model(work.claim.job)
+    if not images:  # ended by a try before this one
+        return
+    model = context.find_model(work.claim.job, images[0])  # a bundle's images are all for one model
     context.predictor.ensure_loaded(model)
     reader = _Reader(context, work, model)
     unread: list[ImageOutcome | Unavailable] = []
@@ -86,7 +91,7 @@ def _end_each(context: Context, work: Work, images: Sequence[JobImage]) -> Itera
 
     with (
         closing(found()) as small,
-        closing(_predict_each(context, work, model, small)) as predicted,
+        closing(_predict_each(context, model, small, views=_find_views(work, images[0]))) as predicted,
         ThreadPoolExecutor(THREADS, "write") as pool,
         closing(map_ahead(pool, write, predicted, ahead=AHEAD)) as made,
     ):
@@ -94,12 +99,15 @@ def _end_each(context: Context, work: Work, images: Sequence[JobImage]) -> Itera
     yield from unread
 
 
+def _find_views(work: Work, image: JobImage) -> int:
+    return SegmentParameters.of(work.claim.job.spec, image.entry).views
+
+
 def _predict_each(
-    context: Context, work: Work, model: ServedModel, images: Iterable[SmallImage]
+    context: Context, model: ServedModel, images: Iterable[SmallImage], *, views: int
 ) -> Generator[tuple[SmallImage, Pixels], None, None]:
     """Each with the answer (planes, core, core) to its tile."""
     batches = make_batches(images, find_batch_pixels(model.contract, context.settings))
-    views = SegmentParameters.of(work.claim.job.spec).views
     asked = context.predictor.predict_each(model, batches, lambda batch: batch.shape, Batch.fill, views=views)
     with closing(asked) as answers:
         for batch, answer in answers:
@@ -136,7 +144,17 @@ class _Reader:
         seen = Box(0, 0, facts.core, facts.core).grow(contract.halo)
         source = find_source(slide, facts, contract, check=check)
         tile = mirror_read(source, seen, height=facts.height, width=facts.width)
-        return SmallImage(image, facts, slide.read(Box(0, 0, slide.height, slide.width)), tile)
+        whole, is_scored = Box(0, 0, slide.height, slide.width), "mask" in image.entry
+        return SmallImage(
+            image=image,
+            facts=facts,
+            pixels=slide.read(whole),
+            samples=slide.read_samples(whole),
+            channels=name_apart(slide.channels),
+            features=measure_image(slide, facts, contract, check=check),
+            truth=read_truth(context, image, height=slide.height, width=slide.width) if is_scored else None,
+            tile=tile,
+        )
 
 
 def find_batch_pixels(contract: TilingContract, settings: WorkerSettings) -> int:

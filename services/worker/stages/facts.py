@@ -86,9 +86,25 @@ class ImageFacts(BaseModel):
         left, right = Axis(width, frame[1]).find_seen(box.left, box.right)
         return Box(top, left, bottom, right)
 
+    def find_shown(self, box: Box) -> Box:
+        """The part of the resized image that a box of the image itself is given back from."""
+        (height, width), frame = self.size, (self.height, self.width)
+        rows = Axis(frame[0], height).nearest(box.top, box.bottom)
+        columns = Axis(frame[1], width).nearest(box.left, box.right)
+        return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
     def read_own(self, read: Callable[[Box], Pixels], box: Box) -> Pixels:
         """The classes (h, w) of a box of the image itself; `read` gives those of a box of the resized one."""
+        if self.own is None:
+            return read(box)
         return read_nearest(read, box, source=(self.height, self.width), target=self.size)
+
+    def read_own_planes(self, read: Callable[[Box], Pixels], box: Box) -> Pixels:
+        """As `read_own`, of probabilities (planes, h, w)."""
+        if self.own is None:
+            return read(box)
+        planes = self.read_own(lambda part: np.moveaxis(read(part), 0, -1), box)
+        return np.ascontiguousarray(np.moveaxis(planes, -1, 0))
 
     def blocks(self) -> Iterator[Box]:
         """The regions that the image is worked on in, row by row; each a shard of its map."""

@@ -33,17 +33,19 @@ def plan(context: Context, work: Work) -> Outcome:
     clock = Stopwatch()
     with clock.step("fetch and open"):
         slide = context.staging.open(image)
-    model = context.find_model(work.claim.job)
+    model = context.find_model(work.claim.job, work.image)
     contract = model.contract
     facts = find_facts(slide, contract, context.settings, name=image.name)
     with clock.step("look for tissue"):
-        wish = SegmentParameters.of(work.claim.job.spec).empty_tiles
+        wish = SegmentParameters.of(work.claim.job.spec, work.image.entry).empty_tiles
         facts = skip_empty_tiles(slide, facts, wish, check=work.check)
     with clock.step("look over"):
         facts = look_over(slide, facts, model, predictor=context.predictor, check=work.check)
     with clock.step("write"):
-        content = probability_map(contract, facts).describe()
-        artifacts = [probability_artifact(context, image, key, body) for key, body in sorted(content.items())]
+        artifacts: list[NewArtifact] = []
+        if "ome_zarr" in SegmentParameters.of(work.claim.job.spec, image.entry).outputs:
+            content = probability_map(contract, facts).describe()
+            artifacts = [probability_artifact(context, image, key, body) for key, body in sorted(content.items())]
     blocks = plan_blocks(facts, halo=contract.halo)
     result = {"seconds": clock.seconds, "blocks": len(blocks), "tiles": facts.tiles, "skipped": facts.skipped}
     return Outcome(result=result, blocks=blocks, artifacts=artifacts, facts=facts.model_dump(mode="json"))
@@ -122,13 +124,13 @@ def skip_empty_tiles(slide: Slide, facts: ImageFacts, wish: str, *, check: Check
 
 
 def plan_blocks(facts: ImageFacts, *, halo: int) -> list[NewBlock]:
-    """The blocks that hold something to predict. Where nothing does, the image is assembled at once."""
+    """The blocks that hold something to predict. Where nothing does, it goes on at once."""
     predicted = [
         NewBlock(Stage.PREDICT, ordinal, {"box": [box.top, box.left, box.bottom, box.right]})
         for ordinal, box in enumerate(facts.blocks())
         if facts.find_tiles(box, halo=halo)
     ]
-    return predicted or [NewBlock(Stage.ASSEMBLE, 0, {})]
+    return predicted or [NewBlock(Stage.DIVIDE, 0, {})]
 
 
 def probability_artifact(context: Context, image: JobImage, key: str, body: bytes) -> NewArtifact:

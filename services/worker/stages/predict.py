@@ -10,15 +10,16 @@ from services.worker.stages.facts import ImageFacts, probability_map
 from services.worker.stages.plan import probability_artifact
 from services.worker.stages.source import find_source
 from services.worker.writers.mask_part import MaskPart
-from services.worker.writers.overlay import SIDE, OverviewGrid
-from shared.domain.blocks import Outcome
+from services.worker.writers.probability import ProbabilityMap
+from shared.domain.blocks import NewArtifact, Outcome
 from shared.execution import Work
+from shared.imaging.flags import Confidence
 from shared.imaging.masks import find_classes
 from shared.imaging.tiling import Box, Pixels, Tile, mirror_read
 from shared.schemas.jobs import SegmentParameters
-from shared.slides import Slide
 from shared.stopwatch import Stopwatch
 from shared.storage import image_key
+from shared.tables import JobImage
 from shared.tables.base import Json
 
 
@@ -26,8 +27,8 @@ def predict(context: Context, work: Work) -> Outcome:
     """The same block always writes the same bytes under the same keys, so doing it twice is harmless."""
     image = work.image
     facts, block = ImageFacts.of(image), Box(*work.claim.block.spec["box"])
-    parameters = SegmentParameters.of(work.claim.job.spec)
-    model = context.find_model(work.claim.job)
+    parameters = SegmentParameters.of(work.claim.job.spec, work.image.entry)
+    model = context.find_model(work.claim.job, work.image)
     clock = Stopwatch()
     tiles = facts.find_tiles(block, halo=model.contract.halo)
     with clock.step("read"):
@@ -42,16 +43,24 @@ def predict(context: Context, work: Work) -> Outcome:
             place = tile.write.move(-block.top, -block.left)
             planes[:, *place.slices()] = answer[:, : place.height, : place.width]
     work.check()  # whoever lost the block must not write over its successor's result
-    result: Json = {"tiles": len(tiles), "pixels": block.height * block.width}
+    confidence = Confidence()
+    confidence.add(planes)
+    result: Json = {
+        "tiles": len(tiles),
+        "pixels": block.height * block.width,
+        "confidence": [confidence.sure, confidence.unsure],
+    }
     with clock.step("write"):
-        key, body = probability_map(model.contract, facts).encode(block, planes)
-        artifact = probability_artifact(context, image, key, body)
+        artifacts, result["shards"] = _store_levels(
+            context, image, probability_map(model.contract, facts), block, planes
+        )
         is_by_block = not parameters.closing and facts.own is None  # else the mask looks across blocks: it comes last
         if is_by_block:
-            part = make_part(slide, facts, block, find_classes(planes, threshold=parameters.threshold))
+            part = MaskPart.of(find_classes(planes, threshold=parameters.threshold))
             stored = context.storage.put(image_key(image.job_id, image.id, part_name(block)), part.to_bytes())
             result["part"] = stored.sha256
-    return Outcome(result={"seconds": clock.seconds, **result}, artifacts=[artifact])
+    kept = artifacts if "ome_zarr" in parameters.outputs else []  # else they are needed until the job is over
+    return Outcome(result={"seconds": clock.seconds, **result}, artifacts=kept)
 
 
 def _predict_tiles(
@@ -66,7 +75,7 @@ def _predict_tiles(
         work.check()
         out[0] = pixels[tile.read.move(-origin.top, -origin.left).slices()]
 
-    views = SegmentParameters.of(work.claim.job.spec).views
+    views = SegmentParameters.of(work.claim.job.spec, work.image.entry).views
     for tile, answer in context.predictor.predict_each(model, tiles, shape, fill, views=views):
         yield tile, answer[0]
 
@@ -76,10 +85,13 @@ def part_name(block: Box) -> str:
     return f"mask-parts/{block.top}-{block.left}"
 
 
-def make_part(slide: Slide, facts: ImageFacts, block: Box, classes: Pixels) -> MaskPart:
-    """What the classes (H, W) of a block add to the mask."""
-    grid = OverviewGrid(full=facts.size, overview=slide.overview_size(SIDE))
-    return MaskPart.of(classes, block, grid)
+def _store_levels(
+    context: Context, image: JobImage, levels: ProbabilityMap, block: Box, planes: Pixels
+) -> tuple[list[NewArtifact], list[str]]:
+    """The block's shards, one of each level, the finest first; and their hashes."""
+    shards = levels.encode_levels(block, planes).items()
+    artifacts = [probability_artifact(context, image, key, body) for key, body in shards]
+    return artifacts, [artifact.stored.sha256 for artifact in artifacts]
 
 
 def _bounds(boxes: list[Box]) -> Box:

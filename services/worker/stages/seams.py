@@ -26,7 +26,7 @@ def measure_seams(context: Context, work: Work, facts: ImageFacts, slide: Slide)
 
     Gives how many windows, the largest and the mean difference in steps of 1/255.
     """
-    model = context.find_model(work.claim.job)
+    model = context.find_model(work.claim.job, work.image)
     shards = Shards(context, work.image, facts, model.contract)
     windows = choose_windows(facts, model.contract, seed=work.image.sha256)
     off: list[NDArray[np.int_]] = []
@@ -79,6 +79,6 @@ def _predict_window(
     source = find_source(slide, facts, model.contract, check=work.check)
     tile = mirror_read(source, window.grow(model.contract.halo), height=facts.height, width=facts.width)
     context.predictor.ensure_loaded(model)
-    views = SegmentParameters.of(work.claim.job.spec).views
+    views = SegmentParameters.of(work.claim.job.spec, work.image.entry).views
     answer: Pixels = context.predictor.predict(model, tile[None], views=views)[0]
     return answer

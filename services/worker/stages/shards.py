@@ -7,12 +7,14 @@ import numpy as np
 from services.worker.context import Context
 from services.worker.stages.facts import ImageFacts, probability_map
 from services.worker.writers.probability import FOLDER
-from shared.domain import artifacts
+from services.worker.writers.pyramid import scale_down
+from shared.domain import blocks
 from shared.imaging.masks import find_classes
 from shared.imaging.tiling import Box, Pixels
 from shared.schemas.contracts import TilingContract
 from shared.storage import image_key
 from shared.tables import JobImage
+from shared.tables.jobs import Stage
 
 KEPT = 12  # blocks of classes: the neighbours of one, and some to come
 
@@ -24,13 +26,25 @@ class Shards:
         self._storage, self._image, self._facts, self._contract = context.storage, image, facts, contract
         self._map = probability_map(contract, facts)
         with context.sessions() as session:
-            self._digests = artifacts.hashes_of_image(session, image, kind="probability")
+            done = blocks.results_of_image(session, image, Stage.PREDICT)
+        self._digests = {
+            self._map.key_of(Box(*spec["box"]), level=level): digest
+            for spec, result in done
+            for level, digest in enumerate(result["shards"])
+        }
         self._classes: OrderedDict[Box, Pixels] = OrderedDict()
 
     def verify(self, block: Box) -> None:
         """Read the block's shard back. Raises Unavailable if it is another than the one committed, NotFound if gone."""
         if self._is_predicted(block):
             self._get(block)
+
+    def read_level(self, block: Box, level: int) -> Pixels | None:
+        """What a block shows of a level that blocks own (planes, h, w); None if nothing of it was predicted."""
+        if not self._is_predicted(block):
+            return None
+        shard = {self._map.key_of(block, level=level): self._get(block, level)}
+        return self._map.decode(scale_down(block, level), shard, level=level)
 
     def read(self, box: Box) -> Pixels:
         """The probabilities (planes, H, W) of a box inside the image; 0 where nothing was predicted."""
@@ -62,6 +76,7 @@ class Shards:
     def _is_predicted(self, block: Box) -> bool:
         return bool(self._facts.find_tiles(block, halo=0))
 
-    def _get(self, block: Box) -> bytes:
-        key = image_key(self._image.job_id, self._image.id, f"{FOLDER}/{self._map.key_of(block)}")
-        return self._storage.get_verified(key, sha256=self._digests[key])
+    def _get(self, block: Box, level: int = 0) -> bytes:
+        place = self._map.key_of(block, level=level)
+        key = image_key(self._image.job_id, self._image.id, f"{FOLDER}/{place}")
+        return self._storage.get_verified(key, sha256=self._digests[place])

@@ -1,5 +1,6 @@
 """Orders to segment."""
 
+from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -10,7 +11,9 @@ from shared.domain.orders import bundles, versions
 from shared.errors import Conflict, Invalid
 from shared.schemas.contracts import BATCHES
 from shared.schemas.jobs import SegmentIn, SegmentParameters
-from shared.tables import DatasetVersion, Job
+from shared.schemas.objects import ObjectParameters, ObjectsIn, check_areas
+from shared.schemas.outputs import Output
+from shared.tables import DatasetVersion, Job, Model, ModelVersion
 from shared.tables.base import Json
 from shared.tables.jobs import Stage
 
@@ -29,23 +32,53 @@ def specify(session: Session, workspace_id: UUID, order: SegmentIn, version: Dat
             f"model {model.name}@{model_version.number} was exported before test-time augmentation: export it anew, or "
             "leave test_time_augmentation out"
         )
-    recommended = contract.get("threshold") or USUAL_THRESHOLD
+    parameters = fill_parameters(
+        contract, threshold=order.threshold, objects=order.objects, outputs=order.outputs, views=views
+    )
     return {
         "dataset_version": versions.describe(version),
-        "parameters": SegmentParameters(
-            threshold=recommended if order.threshold is None else order.threshold,
-            closing=contract.get("closing") or 0,
-            views=views,
-            empty_tiles=order.empty_tiles,
-        ).model_dump(),
-        "model": {
-            "id": str(model.id),
-            "name": model.name,
-            "version": model_version.number,
-            "version_id": str(model_version.id),
-            "digest": model_version.digest,
-            "alias": models.alias_in(order.model),  # as it was asked for; it may stand for another version by now
-        },
+        "parameters": parameters.model_copy(update={"empty_tiles": order.empty_tiles}).model_dump(mode="json"),
+        "model": describe_model(model, model_version, order.model),
+    }
+
+
+def fill_parameters(
+    contract: Json,
+    *,
+    threshold: float | None,
+    objects: ObjectsIn | None,
+    outputs: Sequence[Output],
+    views: Literal[1, 4, 8] = 1,
+) -> SegmentParameters:
+    """What is asked for, and where nothing is what the contract recommends. Raises Invalid for an unknown class."""
+    recommended = ObjectsIn.model_validate(contract["objects"]) if contract.get("objects") else None
+    closing = contract.get("closing") or 0
+    try:
+        rules = ObjectParameters.fill(objects, recommended, classes=contract["classes"], closing=closing)
+    except ValueError as error:
+        raise Invalid(f"objects.border_class: {error}") from error
+    try:
+        check_areas(rules.min_area, rules.max_area)
+    except ValueError as error:
+        raise Invalid(f"objects: {error}") from error
+    return SegmentParameters(
+        threshold=(contract.get("threshold") or USUAL_THRESHOLD) if threshold is None else threshold,
+        closing=closing,
+        views=views,
+        outputs=tuple(dict.fromkeys(outputs)),
+        objects=rules,
+    )
+
+
+def describe_model(model: Model, version: ModelVersion, asked: str) -> Json:
+    """The model version that a job works with, as its snapshot keeps it."""
+    return {
+        "id": str(model.id),
+        "name": model.name,
+        "version": version.number,
+        "version_id": str(version.id),
+        "digest": version.digest,
+        "alias": models.alias_in(asked),  # as it was asked for; it may stand for another version by now
     }
 
 

@@ -122,7 +122,7 @@ def add_images(session: Session, job: Job, version: DatasetVersion) -> list[JobI
         refuse_parts(session, version)
         named = [(name, name, []) for name, file in files.items() if file.role is FileRole.IMAGE]
     rows = [
-        _row(job, ordinal, name, files.get(file), [files[part] for part in parts])
+        make_row(job, ordinal, name, files.get(file), [files[part] for part in parts])
         for ordinal, (name, file, parts) in enumerate(named)
     ]
     session.add_all(rows)
@@ -130,8 +130,11 @@ def add_images(session: Session, job: Job, version: DatasetVersion) -> list[JobI
     return rows
 
 
-def _row(job: Job, ordinal: int, name: str, file: DatasetFile | None, parts: Sequence[DatasetFile]) -> JobImage:
-    """`file`: None of an image that is a folder, all of it in `parts`; then it is known by its first part."""
+def make_row(job: Job, ordinal: int, name: str, file: DatasetFile | None, parts: Sequence[DatasetFile]) -> JobImage:
+    """The row of an image of a job, not added yet. Raises Conflict for one that nobody has read.
+
+    `file`: None of an image that is a folder, all of it in `parts`; then it is known by its first part.
+    """
     for each in (file, *parts):
         if each is not None and each.object.sha256 is None:
             raise _unread(each.name)

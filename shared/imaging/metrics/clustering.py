@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from skimage.segmentation import watershed
 
 from shared.imaging.metrics.instances import Overlaps, find_overlaps, label_components, renumber
 from shared.imaging.metrics.pixels import Labels, Mask, check_masks
@@ -89,6 +88,8 @@ def thin_borders(segments: Labels) -> Labels:
     labels. In the end no pixel of a border could be given to a segment without making it touch another; segments that
     touch already stay so. Without a segment nothing changes.
     """
+    from skimage.segmentation import watershed  # the worker, which has no such image to score, is without it
+
     labels, numbers = renumber(segments)
     if not labels.size:
         return segments

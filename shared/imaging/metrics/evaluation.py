@@ -4,7 +4,7 @@ import numpy as np
 
 from shared.imaging.masks import find_classes
 from shared.imaging.metrics.clustering import pixel_error, score_thinned
-from shared.imaging.metrics.instances import find_overlaps, label_components
+from shared.imaging.metrics.instances import Overlaps, find_overlaps, label_components
 from shared.imaging.metrics.pixels import Confusion, Labels, Mask
 from shared.imaging.metrics.topology import warping_error
 from shared.imaging.tiling import Pixels
@@ -45,7 +45,11 @@ def score_instances(truth: Labels | Mask, found: Labels) -> dict[str, float]:
     Raises:
         ValueError: the shapes differ.
     """
-    overlaps = find_overlaps(truth, found)
+    return score_overlaps(find_overlaps(truth, found))
+
+
+def score_overlaps(overlaps: Overlaps) -> dict[str, float]:
+    """The same from the overlaps, however they were counted."""
     return {
         "ap50": overlaps.average_precision(0.5),
         "ap50_95": overlaps.mean_average_precision(),

@@ -154,6 +154,7 @@ class Sweep:
 
     pooled_ious: Shares  # (256,), counts added over the images
     mean_ious: Shares  # (256,), mean over the images; one without foreground in truth and prediction counts as 1
+    mean_f1s: Shares  # (256,), the same of F1
     images: int
 
     @property
@@ -175,20 +176,34 @@ def sweep_thresholds(images: Iterable[tuple[Pixels, Mask]]) -> Sweep:
     Raises:
         ValueError: there is no image, the shapes of a pair differ, or one is not of its type.
     """
+    return sweep_levels(count_levels(probabilities, truth) for probabilities, truth in images)
+
+
+def sweep_levels(images: Iterable[Counts]) -> Sweep:
+    """The same from histograms (2, 256) of `count_levels`, one an image: those of an image's blocks add up.
+
+    Raises:
+        ValueError: there is no image.
+    """
     pooled = np.zeros((2, LEVELS + 1), dtype=np.int64)
-    total, count = np.zeros(LEVELS + 1), 0
-    for probabilities, truth in images:
-        levels = _count_levels(probabilities, truth)
+    total, total_f1, count = np.zeros(LEVELS + 1), np.zeros(LEVELS + 1), 0
+    for levels in images:
+        ious = _ious(levels)
         pooled += levels
-        total += _ious(levels)
+        total += ious
+        total_f1 += 2 * ious / (1 + ious)
         count += 1
     if not count:
         raise ValueError("no image to find a threshold for: give at least one")
-    return Sweep(_ious(pooled), total / count, count)
+    return Sweep(_ious(pooled), total / count, total_f1 / count, count)
 
 
-def _count_levels(probabilities: Pixels, truth: Mask) -> Counts:
-    """Histograms of the background's and the foreground's probabilities, (2, 256)."""
+def count_levels(probabilities: Pixels, truth: Mask) -> Counts:
+    """Histograms of the background's and the foreground's probabilities, p × 255 as uint8, (2, 256).
+
+    Raises:
+        ValueError: the shapes differ, or one is not of its type.
+    """
     check_shapes(truth, probabilities)
     if truth.dtype != np.bool_ or probabilities.dtype != np.uint8:
         raise ValueError(f"truth is bool and probabilities uint8, not {truth.dtype} and {probabilities.dtype}")

@@ -1,0 +1,1 @@
+"""What users read: tables, GeoJSON and COCO of objects, opened by the programs they are meant for."""
