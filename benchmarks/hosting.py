@@ -81,6 +81,10 @@ class Host:
         spent = {name: round(after - cpu_before[name], 2) for name, after in self._cpu_seconds().items()}
         return Run(seconds, job, next(iter(self._client.jobs.images(job))).facts, spent)
 
+    def download(self, run: Run, folder: Path) -> list[Path]:
+        """All that a job made, verified, in a folder."""
+        return self._client.jobs.download(run.job, folder, progress=False)
+
     def family(self, name: str) -> list[psutil.Process]:
         """One of PROCESSES and its children, as far as they live."""
         root = psutil.Process(self._platform.process(name).pid)
@@ -92,11 +96,11 @@ class Host:
 
 
 @contextmanager
-def run_platform(data: Path, settings: Mapping[str, str]) -> Iterator[Host]:
-    """A fresh platform in `data`, with one worker and no trainer. `data` is erased at the end."""
+def run_platform(data: Path, settings: Mapping[str, str], *, workers: int = 1) -> Iterator[Host]:
+    """A fresh platform in `data`, with so many workers and no trainer. `data` is erased at the end."""
     try:
         with (
-            Platform(data, services={"trainer": 0}, settings=settings, say=_say) as platform,
+            Platform(data, services={"worker": workers, "trainer": 0}, settings=settings, say=_say) as platform,
             Client(platform.url, platform.api_key) as client,
         ):
             yield Host(platform, client)

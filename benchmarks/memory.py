@@ -89,8 +89,8 @@ def describe(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 class PeakMemory:
     """The largest resident sets of the platform's processes while inside `with`."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, names: Sequence[str] = PROCESSES) -> None:
+        self._host, self._names = host, names
         self._peaks: dict[str, dict[int, int]] = defaultdict(dict)  # bytes by process id, of each name
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peak memory")
@@ -100,7 +100,7 @@ class PeakMemory:
         return {name: sum(peaks.values()) for name, peaks in self._peaks.items()}
 
     def __enter__(self) -> Self:
-        for name in PROCESSES:
+        for name in self._names:
             for process in self._host.family(name):
                 Path(f"/proc/{process.pid}/clear_refs").write_text(RESET_PEAK)
         self._thread.start()
@@ -116,7 +116,7 @@ class PeakMemory:
             self._look()
 
     def _look(self) -> None:
-        for name in PROCESSES:
+        for name in self._names:
             try:
                 for process in self._host.family(name):
                     self._peaks[name][process.pid] = _read_peak(process.pid)

@@ -15,11 +15,11 @@ STEEPNESS = 20.0  # of the logit, from black to full colour
 
 
 @torch.no_grad()
-def make_colour_network(classes: Sequence[str], *, middle: float = 0.5) -> UNet:
+def make_colour_network(classes: Sequence[str]) -> UNet:
     """A UNet that hands the image through. `classes` are colours, the background first.
 
-    Of two classes, the probability of the second is a sigmoid of its colour, which is 0.5 at the brightness `middle`
-    (0 … 1); of more, each class competes by its colour's brightness with a background of that brightness.
+    Of two classes, the probability of the second is a sigmoid of its colour, 0.5 at half of the full brightness; of
+    more, each class competes by its colour's brightness with a background of half of the full one.
     """
     colours = [["red", "green", "blue"].index(name) for name in classes[1:]]
     planes = 1 if len(classes) == 2 else len(classes)
@@ -32,7 +32,7 @@ def make_colour_network(classes: Sequence[str], *, middle: float = 0.5) -> UNet:
     bias = torch.zeros(planes)
     for plane, colour in enumerate(colours, start=planes - len(colours)):
         network.head.weight[plane, colour] = STEEPNESS
-        bias[plane] = -STEEPNESS * middle
+        bias[plane] = -STEEPNESS / 2
     network.head.bias = nn.Parameter(bias)
     return network.eval()
 

@@ -1,4 +1,4 @@
-"""The first minutes: segment an image with the model in the box, then train a small one, and show what came out.
+"""The first minutes: segment with the model in the box, train a small one, compare both, show what came out.
 
     python -m deploy.local.demo [--image PATH] [--data .overtile] [--out overtile-demo]
 
@@ -25,9 +25,16 @@ from deploy.local.errors import LocalStackError
 from deploy.local.platform import Platform
 
 MODEL = "nuclei-starter"
-SHOWN = ("mask", "overlay", "manifest")  # kinds of artifacts to fetch of the segmentation
+KINDS = ("overlay", "table", "geojson", "mask", "report", "manifest")  # of artifacts to fetch of the segmentation
+SHOWN = {  # by the ends of their names
+    "overlay": ".overlay.png",
+    "objects": ".objects.csv",
+    "summary": "report.html",
+    "manifest": "manifest.json",
+}
 LESSON = "demo-nuclei"  # what the demo trains
 IMAGES = 30  # drawn for the lesson
+TESTS = 8  # drawn for the comparison
 SIDE = 128  # px
 SETTINGS: dict[str, Any] = {  # on top of the recipe: a minute on two cores
     "network": {"widths": [8, 16, 32, 64]},
@@ -38,7 +45,7 @@ SETTINGS: dict[str, Any] = {  # on top of the recipe: a minute on two cores
     "epochs": 15,
 }
 INGESTED = "dataset_report.html"
-REPORTS = ("training/curves.png", "training/scores.csv")
+CURVES = "training/curves.png"
 
 console = Console()
 
@@ -93,6 +100,7 @@ def run(image: Path | None, *, data: Path, out: Path) -> None:
             load_boxed(client, platform)
         results = segment(client, image, out=out, watch=watch)
         results += train(client, out=out, watch=watch)
+        results += compare(client, out=out, watch=watch)
         _report(watch, results, platform.url)
 
 
@@ -118,8 +126,19 @@ def train(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, Pat
     with watch.time("download its reports"):
         client.jobs.download(job, out / LESSON, kinds=["report"])
     panels = sorted((out / LESSON / "training" / "panels").glob("*.png"))
-    shown = [out / LESSON / name for name in REPORTS]
-    return [("dataset", out / LESSON / INGESTED), ("curves", shown[0]), ("scores", shown[1]), ("panel", panels[-1])]
+    return [("dataset", out / LESSON / INGESTED), ("curves", out / LESSON / CURVES), ("panel", panels[-1])]
+
+
+def compare(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, Path]]:
+    """Both models against masks that neither has learnt from. What it shows: kinds and paths."""
+    with watch.time("evaluate it beside the one in the box"), TemporaryDirectory(prefix="overtile-demo-") as folder:
+        files = demo_images.draw(Path(folder), count=TESTS, side=2 * SIDE, first=IMAGES)
+        images = client.datasets.upload(files, name="demo-test")
+        _wait(client, client.jobs.submit(kind="ingest", dataset_version=images))
+        job = client.jobs.submit(kind="evaluate", dataset_version=images, model=LESSON, compare_with=MODEL)
+        _wait(client, job)
+        client.jobs.download(job, out / "evaluation", kinds=["report"])
+    return [("scores", out / "evaluation" / "evaluation.html")]
 
 
 def _order_lesson(client: Client, images: DatasetVersion) -> Job:
@@ -133,17 +152,17 @@ def _order_lesson(client: Client, images: DatasetVersion) -> Job:
 
 
 def segment(client: Client, image: Path, *, out: Path, watch: Stopwatch) -> list[tuple[str, Path]]:
-    """Segments the image and fetches the results into `out`. Their kinds and paths, in the order of `SHOWN`."""
+    """Segments the image and fetches the results into `out`. What of them is shown: kinds and paths."""
     with watch.time(f"upload {image.name}"):
         images = client.datasets.upload(image, name="demo-image")
     with watch.time("segment"):
-        job = client.jobs.submit(kind="segment", dataset_version=images, model=MODEL)
+        outputs = ["overlay", "table", "geojson", "mask"]
+        job = client.jobs.submit(kind="segment", dataset_version=images, model=MODEL, outputs=outputs)
         ended = _wait(client, job)
     watch.add_stages(ended)
     with watch.time("download"):
-        paths = client.jobs.download(job, out / image.name, kinds=SHOWN)
-    kinds = [artifact.kind for artifact in client.jobs.artifacts(job) if artifact.kind in SHOWN]
-    return sorted(zip(kinds, paths, strict=True), key=lambda result: SHOWN.index(result[0]))
+        paths = client.jobs.download(job, out / image.name, kinds=KINDS)
+    return [(kind, path) for kind, end in SHOWN.items() for path in paths if path.name.endswith(end)]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

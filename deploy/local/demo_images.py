@@ -21,13 +21,13 @@ def draw_field(folder: Path) -> Path:
     return path
 
 
-def draw(folder: Path, *, count: int, side: int) -> dict[str, Path]:
+def draw(folder: Path, *, count: int, side: int, first: int = 0) -> dict[str, Path]:
     """Images of `side × side` px and their masks in `folder`, by the name they are uploaded under.
 
-    Half of them dark with bright nuclei, half bright with dark ones; the same each time.
+    Half of them dark with bright nuclei, half bright with dark ones; the same each time. `first`: number of the first.
     """
     drawn: dict[str, Path] = {}
-    for number in range(count):
+    for number in range(first, first + count):
         image, labels = draw_nuclei(side, side, seed=number, stain=STAINS[number % 2])
         for role, picture in (("images", Image.fromarray(image)), ("masks", Image.fromarray(labels))):
             path = folder / f"{role}-{number:03}.png"

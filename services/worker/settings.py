@@ -47,6 +47,12 @@ class SweeperSettings(Settings):
         description="how long an object that no file refers to is kept after it was last asked for: longer than an "
         "upload takes from its first file to its version",
     )
+    leave_seconds: float = Field(
+        900.0,
+        ge=0,
+        description="how long what a job wrote for itself alone is kept after its end: longer than a worker that lost "
+        "its block goes on writing",
+    )
     abandon_after_seconds: float = Field(
         172_800.0, gt=0, description="how long an upload in parts is kept after anybody went on with it"
     )

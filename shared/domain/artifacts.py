@@ -22,3 +22,12 @@ def list_page(
         named = select(JobImage.id, JobImage.name).where(JobImage.job_id == job.id, JobImage.id.in_(ids))
         names = dict(session.execute(named).all())
     return [(row, names.get(row.image_id) if row.image_id else None) for row in rows], next_cursor
+
+
+def hashes_of_image(session: Session, image: JobImage, *, kind: str) -> dict[str, str]:
+    """Key → sha256 of all artifacts of that kind which belong to the image; there may be thousands."""
+    query = select(Artifact.key, Artifact.sha256).where(
+        Artifact.job_id == image.job_id, Artifact.image_id == image.id, Artifact.kind == kind
+    )
+    with session.begin():
+        return dict(session.execute(query).all())

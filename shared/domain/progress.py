@@ -62,7 +62,7 @@ def latest_note(session: Session, job: Job) -> Json:
 
 
 def summarise(session: Session, job: Job) -> SummaryOut | None:
-    """What the images that are done have in common; None if there are none."""
+    """What the images that are done have in common, of two models that are compared by the first; None without any."""
     facts, result = JobImage.facts, JobImage.result
     windows = cast(result["seams"]["windows"].astext, Integer)
     query = select(
@@ -74,7 +74,11 @@ def summarise(session: Session, job: Job) -> SummaryOut | None:
         func.sum(windows * cast(result["seams"]["mean"].astext, Float)),
         func.coalesce(func.sum(cast(result["objects"]["count"].astext, BigInteger)), 0),
         func.count().filter(result.path_exists("$.quality.flags[*]")),
-    ).where(JobImage.job_id == job.id, JobImage.state == ImageState.DONE)
+    ).where(
+        JobImage.job_id == job.id,
+        JobImage.state == ImageState.DONE,
+        func.coalesce(JobImage.entry["model"].astext, "0") == "0",
+    )
     with session.begin():
         images, tiles, skipped, measured, largest, total, objects, flagged = session.execute(query).one()
     if not images:

@@ -136,9 +136,15 @@ def _advance_image(session: Session, job: Job, block: Block, image: JobImage | N
         return
     follower = FOLLOWER.get(block.stage)
     if follower is not None:
-        add_block(session, job, image, follower)
+        add_block(session, job, image, follower, ordinal=_count_blocks(session, job, image, follower))
     elif image is not None:
         image.state = ImageState.DONE
+
+
+def _count_blocks(session: Session, job: Job, image: JobImage | None, stage: Stage) -> int:
+    """How many there are: one that found something missing follows again once that is done."""
+    count = select(func.count()).where(Block.job_id == job.id, Block.stage == stage)
+    return session.scalar(count.where(Block.image_id == (image.id if image else None))) or 0
 
 
 def _mark_model(session: Session, job: Job, block: Block) -> None:

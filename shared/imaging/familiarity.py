@@ -20,6 +20,7 @@ EXAMPLES = 512  # at most: 30 kB of a contract
 FEWEST = 20  # images, of which examples say what is usual
 WIDTH = 3.29  # standard deviations of a normal distribution between its quantiles of 5 and 95 %
 LEVEL, RATIO = 1.0, 0.1  # differences of grey levels, and of details, that are none
+NEAR = 0.25  # standard deviations; no image is called unlike another for less, though most had a twin
 
 
 class Known(Protocol):
@@ -42,7 +43,7 @@ class Known(Protocol):
 
     @property
     def reach(self) -> float:
-        """How far 99 % of the images are from the nearest example but themselves."""
+        """How far 99 % of the images are from the nearest example but themselves; see `find_reach`."""
         ...
 
 
@@ -68,7 +69,12 @@ def find_familiar(features: Sequence[Features]) -> Familiar | None:
     scale = find_scale(named)
     nearest = [_find_nearest(point / scale, points[chosen[chosen != n]] / scale)[1] for n, point in enumerate(points)]
     examples = [tuple(row) for row in points[chosen].round(2).tolist()]
-    return Familiar(len(features), named, examples, round(float(np.quantile(nearest, 0.99)), 4))
+    return Familiar(len(features), named, examples, max(round(float(np.quantile(nearest, 0.99)), 4), NEAR))
+
+
+def find_reach(familiar: Known) -> float:
+    """How far an image may be from the nearest; above 0, whatever a contract says."""
+    return max(familiar.reach, NEAR)
 
 
 def find_scale(quantiles: Mapping[str, Sequence[float]]) -> Point:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.imaging.familiarity import Known, find_distance
+from shared.imaging.familiarity import Known, find_distance, find_reach
 from shared.imaging.quality import Features
 from shared.imaging.tiling import Pixels
 
@@ -140,12 +140,13 @@ def _find_unlikeness(features: Features, familiar: Known | None) -> str | None:
     if familiar is None:
         return None
     distance, most = find_distance(features, familiar)
-    if distance <= familiar.reach:
+    reach = find_reach(familiar)
+    if distance <= reach:
         return None
     usual = familiar.quantiles[most]
     value, low, high = (_show(most, figure) for figure in (asdict(features)[most], usual[0], usual[-1]))
     return (
-        f"unlike each of the images that the model learnt from ({distance / familiar.reach:.1f} times as far from the "
+        f"unlike each of the images that the model learnt from ({distance / reach:.1f} times as far from the "
         f"nearest as these are from one another), most in its {NAMES[most]}: {value}, where theirs are {low} … {high}; "
         f"look at its result, and train the model on such images if it is wrong"
     )

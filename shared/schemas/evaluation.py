@@ -52,10 +52,21 @@ class EvaluateIn(BaseModel):
         None, description="how `model` tells objects apart, where not as it recommends; the other keeps its own"
     )
     outputs: list[Output] = Field(
-        default_factory=list, description="what is made of each image besides its scores, as in a segment job; nothing"
+        default_factory=list,
+        description="what is made of each image besides its scores, as in a segment job; by default nothing. `coco` is "
+        "of one model alone: not with `compare_with`",
     )
 
     @model_validator(mode="after")
     def _names_its_images(self) -> Self:
         check_names_a_version(self.dataset, self.dataset_version)
+        return self
+
+    @model_validator(mode="after")
+    def _collects_one_model(self) -> Self:
+        if self.compare_with is not None and "coco" in self.outputs:
+            raise ValueError(
+                "coco with compare_with would be one file with two answers to every image: leave one of them out, or "
+                "order an evaluation of each model"
+            )
         return self

@@ -52,6 +52,7 @@ class SegmentIn(BaseModel):
     )
     outputs: list[Output] = Field(
         list(DEFAULT_OUTPUTS),
+        min_length=1,
         description="what is made of each image: its `mask` (classes), an `overlay` to look at, an `ome_zarr` of "
         "probabilities and objects, a `label_image`, an `ome_tiff` of objects, a `table` of objects (Parquet and CSV), "
         "`geojson` for QuPath; and of all images together `coco` and a `contact_sheet`",

@@ -1,15 +1,15 @@
 """How objects are told apart: what an order, a recipe or a model may say about it, and what a job does it by."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-USUAL_MIN_AREA = 16  # px²
+USUAL_MIN_AREA = 20  # px²
 
 
 class ObjectsIn(BaseModel):
-    """Rules for objects. What is left out is what the model recommends, or else the platform's choice."""
+    """Rules for objects. What is left out is what the model recommends, or else the platform's choice; null is that."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class ObjectParameters(BaseModel):
     border_class: int | None = None  # its number
     median: int = 0
     closing: int = 0
-    fill_holes: int = 64
+    fill_holes: int = 200
     smoothing: float = 1.0
     depth: float = 0.3
     relative_depth: float = 0.06
@@ -64,14 +64,17 @@ class ObjectParameters(BaseModel):
     def fill(cls, *asked: ObjectsIn | None, classes: Sequence[str], closing: int) -> Self:
         """What is `asked` for, the first who says something about a field being right, and the rest as usual.
 
-        `classes`: the model's, the background first. `closing`: the radius it recommends, px.
+        Whoever says null wants what is usual, whatever others recommend. `classes`: the model's, the background
+        first. `closing`: the radius it recommends, px.
 
         Raises:
             ValueError: there is no class of the border's name, or none is left besides it.
         """
-        chosen: dict[str, Any] = {"closing": closing}
+        usual = cls(closing=closing).model_dump()
+        chosen = dict(usual)
         for each in reversed([one for one in asked if one is not None]):
-            chosen |= each.model_dump(exclude_none=True)
+            said = each.model_dump(exclude_unset=True)
+            chosen |= {name: usual[name] if value is None else value for name, value in said.items()}
         border = chosen.get("border_class")
         if border is not None:
             if border not in classes[1:] or len(classes) < 3:

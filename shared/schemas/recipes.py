@@ -16,6 +16,7 @@ class Recipe:
     source: str  # whose configuration it is
     fields: Fields  # of a train order
     small: Fields = field(default_factory=dict)  # on top of them where there is no GPU: minutes instead of days
+    instances: Fields = field(default_factory=dict)  # on top of both where masks tell objects apart
 
 
 _FULL = [64, 128, 256, 512, 1024]
@@ -65,6 +66,7 @@ RECIPES: dict[str, Recipe] = {
             "schedule": "cosine",
         },
         small={"epochs": 12},
+        instances={"masks": {"kind": "instances", "separate": True}, "loss": {"border": {"w0": 10, "sigma": 5}}},
     ),
     "unet-dsb2018": Recipe(
         title="nuclei of the 2018 Data Science Bowl: images scaled to 256 px, padded UNet with batch normalisation",
@@ -126,6 +128,7 @@ RECIPES: dict[str, Recipe] = {
         fields={
             **_ORIGINAL,
             "masks": {"kind": "instances", "separate": True},
+            "objects": {"method": "components", "fill_holes": 1000},
             "augmentation": {
                 "scale": 0.1,
                 "rotate": 180,
@@ -192,6 +195,9 @@ def fill_from_recipe(order: Mapping[str, Any]) -> dict[str, Any]:
     filled = _merge({"model": name}, recipe.fields)
     if order.get("small", False) is True:
         filled = _merge(filled, recipe.small)
+    masks = order.get("masks")
+    if isinstance(masks, Mapping) and masks.get("kind") == "instances":
+        filled = _merge(filled, recipe.instances)
     return _merge(filled, order)
 
 

@@ -205,6 +205,21 @@ class LocaliserIn(_Part):
     translate: float = Field(0.1, ge=0, lt=1, description="share of the side")
 
 
+def _check_border(name: str, kind: str, classes: int) -> None:
+    """Raise ValueError if the model will have no class of that name between its objects."""
+    if kind != "classes" or classes < 3:
+        raise ValueError(
+            "objects.border_class needs masks of kind classes and a network of 3 classes or more, these are of kind "
+            f"{kind} and it has {classes}"
+        )
+    names = [f"class {number}" for number in range(1, classes)]  # as a trained model calls them
+    if name not in names:
+        raise ValueError(
+            f"objects.border_class: a model that is trained calls its classes {names[0]!r} … {names[-1]!r}, by their "
+            f"numbers in the masks; there is no {name!r}"
+        )
+
+
 class TrainIn(BaseModel):
     """Train a network on a dataset version with `images/…` and `masks/…` of the same names, and register it.
 
@@ -302,6 +317,8 @@ class TrainIn(BaseModel):
             )
         if self.loss.border is not None and self.masks.kind != "instances":
             raise ValueError("loss.border needs masks of kind instances: it weighs the gaps between objects")
+        if self.objects is not None and self.objects.border_class is not None:
+            _check_border(self.objects.border_class, self.masks.kind, self.network.classes)
         if self.localiser is not None and self.network.name != "unet_stn":
             raise ValueError("only a unet_stn has a localiser to teach")
         check_stain(self.preparation.stain, self.network.channels)

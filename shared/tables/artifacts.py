@@ -12,7 +12,11 @@ class Artifact(Owned, Base):
     """An object of a job. `name` is the path a user stores it under."""
 
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("job_id", "name"), Index(None, "job_id", "kind"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        Index(None, "job_id", "kind"),
+        Index(None, "key", postgresql_using="hash"),  # of perhaps millions that are long and much alike
+    )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     image_id: Mapped[UUID | None] = mapped_column(ForeignKey("job_images.id", ondelete="CASCADE"))

@@ -87,6 +87,11 @@ class Job(Owned, Base):
     __table_args__ = (
         UniqueConstraint("workspace_id", "idempotency_key"),
         Index(None, "workspace_id", "created_at", "id"),
+        Index(
+            "ix_jobs_untidied",
+            "finished_at",
+            postgresql_where=text("tidied_at IS NULL AND finished_at IS NOT NULL AND kind IN ('segment','evaluate')"),
+        ),
         CheckConstraint(
             "(finished_at IS NULL) = (state IN ('queued','running','cancelling'))", name="finished_when_final"
         ),
@@ -100,6 +105,7 @@ class Job(Owned, Base):
     error: Mapped[Json | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    tidied_at: Mapped[datetime | None]  # since then nothing of it is in the store but its artifacts
 
 
 class JobImage(Owned, Base):

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.storage import AT_ONCE, Storage
 
 PART = os.urandom(5 * 2**20)  # the smallest that a part may be
 
@@ -148,6 +148,20 @@ class StoragePromises:
         assert [store.look(one.key) for one in listed] == listed
         with pytest.raises(NotFound):
             list(store.list_objects("", bucket="nobodys-bucket"))
+
+    def test_many_objects_are_removed_at_once_whether_they_are_there_or_not(self, store: Storage, key: str) -> None:
+        for name in ("a", "deeper/b", "kept"):
+            store.put(f"{key}/{name}", b"cells")
+        store.delete_many([f"{key}/{name}" for name in ("a", "deeper/b", "never")])
+        assert [one.key for one in store.list_objects(f"{key}/")] == [f"{key}/kept"]
+
+    def test_removing_nothing_is_no_error(self, store: Storage) -> None:
+        store.delete_many([])
+
+    def test_more_objects_are_removed_than_a_request_may_name(self, store: Storage, key: str) -> None:
+        store.put(f"{key}/last", b"cells")
+        store.delete_many([*(f"{key}/{number}" for number in range(AT_ONCE)), f"{key}/last"])
+        assert store.look(f"{key}/last") is None
 
     def test_a_presigned_url_opens_nothing_else(self, store: Storage, key: str) -> None:
         store.put(key, b"cells")

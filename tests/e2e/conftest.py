@@ -9,13 +9,14 @@ import tifffile
 from overtile import Client
 
 from deploy.local.platform import WORKSPACE, Platform
-from services.trainer.export import Export
+from services.trainer.export import Export, export_model
 from shared.database import make_engine, make_sessions
 from shared.domain import workspaces
 from shared.domain.dispatch import Dispatcher
 from shared.domain.imports import import_model
 from shared.domain.model_files import ModelFiles
 from shared.storage import Storage
+from tests.colour_networks import make_colour_network
 
 Register = Callable[[Platform, str], str]
 
@@ -31,14 +32,19 @@ def import_files(platform: Platform, name: str, files: Mapping[str, bytes]) -> s
     return str(version.job_id)
 
 
+def bring(platform: Platform, name: str, files: Mapping[str, bytes]) -> None:
+    """Import a model into the platform and wait until it is ready."""
+    job = import_files(platform, name, files)
+    with Client(platform.url, platform.api_key) as client:
+        assert client.jobs.wait(job, progress=False, timeout=120).state == "succeeded"
+
+
 @pytest.fixture(scope="session")
 def register(small_export: Export) -> Register:
     """Import the small model into a platform under a name, and wait until it is ready; returns the name."""
 
     def add(platform: Platform, name: str) -> str:
-        job = import_files(platform, name, small_export.files)
-        with Client(platform.url, platform.api_key) as client:
-            client.jobs.wait(job, progress=False, timeout=120)
+        bring(platform, name, small_export.files)
         return name
 
     return add
@@ -47,6 +53,28 @@ def register(small_export: Export) -> Register:
 @pytest.fixture(scope="session")
 def model(platform: Platform, register: Register) -> str:
     return register(platform, "small")
+
+
+@pytest.fixture(scope="session")
+def red_files() -> Mapping[str, bytes]:
+    """A model that tells what is red."""
+    classes = ["background", "red"]
+    return export_model(make_colour_network(classes), classes=classes, card={}).files
+
+
+@pytest.fixture(scope="session")
+def red(platform: Platform, red_files: Mapping[str, bytes]) -> str:
+    """The same, ready to be used."""
+    bring(platform, "red", red_files)
+    return "red"
+
+
+@pytest.fixture(scope="session")
+def colours(platform: Platform) -> str:
+    """A model that tells red from green."""
+    classes = ["background", "red", "green"]
+    bring(platform, "colours", export_model(make_colour_network(classes), classes=classes, card={}).files)
+    return "colours"
 
 
 @pytest.fixture

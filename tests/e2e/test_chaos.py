@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from shared.database import make_engine
 from shared.storage import Storage
 from tests.conftest import IMPATIENT
 from tests.e2e.conftest import Register
+from tests.e2e.test_objects import EVERYTHING, keys_of
 
 KILLS = 12
 CROPS = 160
@@ -80,8 +82,8 @@ def undisturbed(client: Client, model: str, version: DatasetVersion) -> dict[str
 
 
 def objects(client: Client, job: Job) -> dict[str, str]:
-    """Hash of everything the job made, by name; the manifest holds times and ids."""
-    return {a.name: a.sha256 for a in client.jobs.artifacts(job) if a.kind != "manifest"}
+    """Hash of everything the job made, by name; manifest and report hold times and ids."""
+    return {a.name: a.sha256 for a in client.jobs.artifacts(job) if a.kind not in ("manifest", "report")}
 
 
 def test_workers_killed_at_random_lose_nothing_and_do_nothing_twice(
@@ -123,7 +125,27 @@ def test_bundles_of_killed_workers_are_done_again_and_give_the_same_bytes(
     assert job.state == "succeeded"
     assert objects(client, job) == objects(client, calm)
     assert_store_holds(fragile, engine, job)
-    assert {stage.stage for stage in client.jobs.get(job).stages} == {"bundle", "close"}
+    assert {stage.stage for stage in client.jobs.get(job).stages} == {"bundle", "summarise", "close"}
+
+
+def test_objects_are_the_same_whichever_stage_loses_its_workers(
+    fragile: Platform, client: Client, engine: Engine, model: str, picture: Callable[[int, int], Path]
+) -> None:
+    version = client.datasets.upload([picture(1600, 1500)], name="labelled", progress=False)
+    order: dict[str, Any] = {"kind": "segment", "dataset_version": version, "model": model, "outputs": EVERYTHING}
+    calm = client.jobs.wait(client.jobs.submit(**order), progress=False, timeout=120)
+    job = client.jobs.submit(**order)
+    for stage in ("label", "assemble"):
+        wait_for_a_held_block(engine, job, stage=stage)
+        for name in WORKERS:
+            fragile.process(name).kill()
+        assert client.jobs.get(job.id).state == "running", f"the job ended before the kill in {stage}: make it larger"
+        fragile.revive()
+    assert client.jobs.wait(job, progress=False, timeout=180).state == "succeeded"
+    assert objects(client, job) == objects(client, calm)
+    assert_store_holds(fragile, engine, job)
+    known, stored = keys_of(fragile, job)
+    assert stored == set(known), "what the tries that were killed had written is gone"
 
 
 def test_an_ingest_of_killed_workers_gives_the_manifest_of_a_calm_one(
@@ -205,10 +227,10 @@ def test_a_job_is_cancelled_while_it_is_being_worked_on(
         assert connection.scalar(query, {"job": job.id}) == 0
 
 
-def wait_for_a_held_block(engine: Engine, job: Job) -> None:
+def wait_for_a_held_block(engine: Engine, job: Job, *, stage: str | None = None) -> None:
     """Until a worker holds a block under a fresh lease: one that a killed worker left does not count."""
     fresh = "state = 'leased' AND lease_until > now() + interval '2.2 s'"
-    wait_until(engine, job, fresh, 1)
+    wait_until(engine, job, fresh if stage is None else f"{fresh} AND stage = '{stage}'", 1)
 
 
 def wait_for_commits(engine: Engine, job: Job, count: int) -> None:
@@ -218,10 +240,13 @@ def wait_for_commits(engine: Engine, job: Job, count: int) -> None:
 def wait_until(engine: Engine, job: Job, condition: str, count: int) -> None:
     """Until `count` blocks of the job fulfil the condition."""
     query = f"SELECT count(*) FROM blocks WHERE job_id = :job AND {condition}"
-    deadline = time.monotonic() + 60
+    found = "SELECT stage, state, count(*) FROM blocks WHERE job_id = :job GROUP BY stage, state"
+    deadline = time.monotonic() + 120
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while (connection.scalar(text(query), {"job": job.id}) or 0) < count:
-            assert time.monotonic() < deadline, f"{condition}: less than {count}"
+            if time.monotonic() > deadline:
+                rows = connection.execute(text(found), {"job": job.id}).all()
+                pytest.fail(f"less than {count} blocks with {condition}: {rows}")
             time.sleep(0.01)
 
 
@@ -232,7 +257,7 @@ def assert_committed_once(engine: Engine, job: Job) -> None:
             "WHERE b.job_id = :job GROUP BY b.id, b.state"
         )
         rows = connection.execute(query, {"job": job.id}).all()
-    assert len(rows) == 12 * 12 + 3
+    assert len(rows) == 2 * 12 * 12 + 5  # predicted and labelled; besides, a block of every other stage
     assert {(state, commits) for _, state, commits in rows} == {("done", 1)}
 
 

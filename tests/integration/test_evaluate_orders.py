@@ -6,15 +6,16 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from shared.domain import jobs
+from shared.domain import jobs, progress
 from shared.domain.dispatch import Dispatcher
 from shared.errors import Conflict, NotFound
 from shared.schemas.evaluation import EvaluateIn
-from shared.tables import Block, DatasetImage, DatasetVersion, Job, JobImage, Workspace
+from shared.tables import Block, DatasetImage, DatasetVersion, Job, JobImage, Model, ModelVersion, Workspace
 from shared.tables.jobs import Stage
 from tests.dataset_jobs import order_ingest, run_ingest
-from tests.rows import add_model, add_version, make_dispatcher
+from tests.rows import CONTRACT, add_model, add_version, make_dispatcher
 
+ENDED = {"state": "done", "facts": {"tiles": 2}, "result": {"skipped_tiles": 0, "objects": {"count": 10}}}
 FILES = ["small-a.png", "b.png", "small-c.png", "masks/small-a.png", "masks/b.png"]
 
 
@@ -136,3 +137,39 @@ def test_a_model_may_be_compared_with_itself_at_another_threshold(session: Sessi
 def test_an_unknown_model_is_refused(session: Session, masked: DatasetVersion) -> None:
     with pytest.raises(NotFound):
         order(session, masked, compare_with="nobody")
+
+
+def tell_classes(session: Session, names: list[str], of_masks: list[str]) -> None:
+    """Give the model `nuclei` these classes, and the masks those."""
+    with session.begin():
+        nuclei = select(Model.id).where(Model.name == "nuclei").scalar_subquery()
+        contract = {**CONTRACT.model_dump(mode="json"), "classes": names}
+        session.execute(update(ModelVersion).where(ModelVersion.model_id == nuclei).values(contract=contract))
+        session.execute(update(DatasetImage).values(mask_kind="classes", classes=of_masks))
+
+
+def test_classes_that_masks_call_otherwise_are_refused(session: Session, masked: DatasetVersion) -> None:
+    tell_classes(session, ["background", "tumour", "stroma"], ["background", "stroma", "tumour"])
+    with pytest.raises(Conflict, match=r"class 1 is 'tumour' of nuclei.*map_classes"):
+        order(session, masked)
+
+
+@pytest.mark.parametrize(
+    "names", [["background", "Tumour", "stroma"], ["background", "class 1", "class 2"], ["background", "cell"]]
+)
+def test_classes_of_the_same_names_or_of_none_are_compared(
+    session: Session, masked: DatasetVersion, names: list[str]
+) -> None:
+    tell_classes(session, names, ["background", "tumour", "stroma"])
+    assert images_of(session, order(session, masked))
+
+
+def test_a_summary_counts_an_image_once_though_two_models_worked_on_it(
+    session: Session, masked: DatasetVersion
+) -> None:
+    job = order(session, masked, compare_with="other")
+    with session.begin():
+        session.execute(update(JobImage).where(JobImage.job_id == job.id).values(**ENDED))
+    found = progress.summarise(session, job)
+    assert found is not None
+    assert (found.objects, found.tiles) == (20, 4)

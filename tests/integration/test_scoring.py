@@ -11,7 +11,7 @@ import pytest
 
 from services.worker.context import Context
 from services.worker.stages import score
-from services.worker.stages.score import Scored, Scoring, read_truth, score_small
+from services.worker.stages.score import Scored, Scoring, check_truth, read_truth, score_small
 from shared.annotations import write_labels
 from shared.errors import Missing, Rejected
 from shared.imaging.drawing import draw_nuclei
@@ -59,13 +59,16 @@ def test_numbers_of_a_binary_mask_are_foreground(context: Context, storage: Stor
 
 
 def test_numbers_of_classes_are_classes(context: Context, storage: Storage) -> None:
-    assert read(context, keep(storage, LABELS % 4, kind="classes")).most == 3
+    truth = read(context, keep(storage, LABELS % 4, kind="classes"))
+    assert truth.classes is not None
+    assert (int(truth.classes.max()), truth.tells_classes) == (3, True)
 
 
 def test_objects_may_have_classes_beside_them(context: Context, storage: Storage) -> None:
     types = keep(storage, LABELS % 3).entry["mask"]
     truth = read(context, keep(storage, LABELS, types=types))
-    assert (truth.labels is not None, truth.most) == (True, 2)
+    assert truth.classes is not None
+    assert (truth.labels is not None, int(truth.classes.max())) == (True, 2)
 
 
 def test_a_mask_of_another_size_is_refused(context: Context, storage: Storage) -> None:
@@ -135,3 +138,34 @@ def test_a_model_of_two_classes_is_scored_on_the_foreground_of_several(context: 
     evidence = Evidence.from_json(Scored.model_validate(findings[0]).evidence)
     assert evidence.matrix is None
     assert evidence.row["recall"] == 1
+
+
+def test_a_binary_mask_says_nothing_about_the_classes_of_a_model(context: Context, storage: Storage) -> None:
+    image = keep(storage, (LABELS > 0) * 255, kind="binary")
+    findings, _ = score_small(context, image, read(context, image), pixels=IMAGE, answer=ANSWER, classes=4)
+    evidence = Evidence.from_json(Scored.model_validate(findings[0]).evidence)
+    assert evidence.matrix is None
+    assert not [name for name in evidence.row if name.startswith("jaccard_class")]
+
+
+def test_a_void_label_is_one_class_more_and_not_a_hundred(context: Context, storage: Storage) -> None:
+    image = keep(storage, np.where(LABELS % 4 == 3, 255, LABELS % 4), kind="classes")
+    findings, _ = score_small(context, image, read(context, image), pixels=IMAGE, answer=ANSWER, classes=3)
+    evidence = Evidence.from_json(Scored.model_validate(findings[0]).evidence)
+    assert evidence.matrix is not None
+    assert evidence.matrix.shape == (4, 4)
+    assert "jaccard_class_3" not in evidence.row
+
+
+def test_a_mask_that_does_not_fit_is_found_before_anything_is_predicted(context: Context, storage: Storage) -> None:
+    with pytest.raises(Rejected, match="make them the same size"):
+        check_truth(context, keep(storage, LABELS[:50]), height=96, width=130)
+
+
+def test_an_image_too_large_to_be_scored_is_found_before_its_mask_is_fetched(
+    context: Context, storage: Storage
+) -> None:
+    image = keep(storage, LABELS)
+    storage.delete(image.entry["mask"]["key"])
+    with pytest.raises(Rejected, match="with the step `tile`"):
+        check_truth(context, image, height=100_000, width=100_000)

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.worker.context import Context
+from services.worker.stages import summarise
 from services.worker.stages.summarise import CSV, PAGE, PARQUET, summarise_job
 from shared.database import Sessions
 from shared.domain.blocks import Outcome
@@ -85,3 +87,21 @@ def test_what_was_made_are_artifacts_of_the_job(outcome: Outcome) -> None:
     made = [(artifact.kind, artifact.name) for artifact in outcome.artifacts]
     assert made == [("summary", CSV), ("summary", PARQUET), ("report", PAGE)]
     assert outcome.result == {"images": {"done": 2, "failed": 1}, "objects": 3, "flags": {"out_of_focus": 1}}
+
+
+def test_of_very_many_channels_the_commonest_have_columns(
+    job: Job, session: Session, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summarise, "COLUMNS", 2)
+    with session.begin():
+        for place, image in enumerate(session.scalars(select(JobImage).where(JobImage.job_id == job.id))):
+            image.result = {"objects": {"sums": dict.fromkeys(["mean_b", "mean_a", f"mean_of_{place}"], 1)}}
+    found = summarise._find_keys(cast("Context", SimpleNamespace(sessions=sessions)), job, "sums")
+    assert found == ["mean_a", "mean_b"]
+
+
+def test_a_dataset_of_another_workspace_is_not_named(job: Job, sessions: Sessions) -> None:
+    context = cast("Context", SimpleNamespace(sessions=sessions))
+    stranger = Job(id=job.id, workspace_id=uuid4(), spec=job.spec, created_at=job.created_at)
+    assert "@1" in summarise._describe_order(context, job).dataset
+    assert summarise._describe_order(context, stranger).dataset == "a dataset that was deleted"

@@ -38,7 +38,8 @@ def test_a_round_of_tidying_removes_objects_and_uploads_that_nobody_wants(
         session.add(Upload(**row, key=f"{key}-large", store_upload=storage.begin_parts(f"{key}-large")))
         session.flush()
         session.execute(update(Upload).values(created_at=func.now() - func.make_interval(0, 0, 0, 3)))
-    assert tidy(session, storage, SweeperSettings.model_validate(settings.model_dump())) == (1, 1)
+    removed = tidy(session, storage, SweeperSettings.model_validate(settings.model_dump()))
+    assert (removed.objects, removed.uploads) == (1, 1)
     assert list(storage.list_begun(key)) == []
 
 

@@ -84,3 +84,15 @@ def test_facts_survive_the_database():
 def test_a_sample_without_colours_is_refused():
     with pytest.raises(ValueError, match="RGB"):
         plan_baseline(np.zeros((4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("colour", [(240, 240, 240), (245, 238, 243), (20, 20, 20), (0, 0, 0), (255, 255, 255)])
+def test_nothing_is_found_in_an_even_image(colour: tuple[int, int, int]) -> None:
+    noise = np.random.default_rng(0).normal(0, 2, (128, 128, 1))
+    for image in (np.full((64, 64, 3), colour, np.uint8), np.clip(colour + noise, 0, 255).astype(np.uint8)):
+        assert not apply_baseline(image, plan_baseline(image)).any()
+
+
+def test_nothing_is_found_in_glass_whose_colours_are_noisy() -> None:
+    image = np.random.default_rng(0).normal((245, 238, 243), 3, (128, 128, 3)).clip(0, 255).astype(np.uint8)
+    assert not apply_baseline(image, plan_baseline(image)).any()

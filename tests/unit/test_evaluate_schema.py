@@ -37,3 +37,8 @@ def test_what_means_nothing_is_refused(changes):
 @pytest.mark.parametrize("example", EvaluateIn.model_json_schema()["examples"])
 def test_the_examples_are_orders(example):
     assert isinstance(TypeAdapter(JobIn).validate_python(example), EvaluateIn)
+
+
+def test_one_coco_file_cannot_hold_the_answers_of_two_models():
+    with pytest.raises(ValidationError, match="coco with compare_with"):
+        make(outputs=["coco"], compare_with="other")

@@ -1,6 +1,7 @@
 """The report of an evaluation: what it says about models, and its page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ from services.worker.reports.evaluation import BASELINE, EvaluationReport, Score
 from services.worker.reports.evaluation_page import draw_evaluation, say_verdicts
 from services.worker.stages.summarise_evaluation import describe, name_models
 from services.worker.writers.panels import draw_panel
+from shared.errors import NotFound
 from shared.imaging.metrics.accumulating import AnswerBlock, Evidence, TruthBlock
 
 HOSTILE = '"><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7*7 }}.png'
@@ -216,3 +218,64 @@ def part(version: int, threshold: float = 0.5, method: str = "watershed") -> dic
 )
 def test_no_two_models_have_one_title(parts, titles):
     assert name_models(parts) == titles
+
+
+def test_images_without_the_score_are_neither_the_worst_nor_the_best():
+    found = report([scored("a", float("nan")), scored("b", 0.1), scored("c", float("nan")), scored("d", 0.7)])
+    assert ([one.name for one in found.worst], [one.name for one in found.best]) == (["b"], ["d"])
+
+
+def test_a_score_that_one_model_lacks_is_a_dash():
+    images = [scored("a", 0.5), scored("a", float("nan"), model=1)]
+    assert report(images, ["nuclei@4", "nuclei@3"]).worst[0].score == "nuclei@4 0.500, nuclei@3 –"
+
+
+def test_what_is_said_twice_about_an_evaluation_is_told_twice():
+    about = [("its threshold", "0.5"), ("its threshold", "0.7")]
+    assert describe(report([scored("a", 0.5)], about=about))["about"] == [list(pair) for pair in about]
+
+
+def test_groups_beyond_those_that_are_shown_are_counted():
+    images = [replace(scored(str(number), 0.5), group=f"patient {number:03}") for number in range(50)]
+    found = report(images)
+    assert (len(found.parts), found.more_parts) == (40, 10)
+    assert "and 10 more; scores.csv" in draw(found)
+
+
+def test_long_lists_of_failures_and_notes_say_how_many_more_there_are():
+    told = [(str(number), "a reason") for number in range(230)]
+    page = draw(report([scored("a", 0.5)], failed=told, notes=told))
+    assert "and 30 more, in evaluation.json<" in page
+    assert "and 30 more, in evaluation.json and scores.csv" in page
+
+
+def test_notes_stand_beside_their_image_in_the_table_and_in_the_description():
+    found = report([scored("a", 0.5), scored("b", 0.5)], notes=[("a", "blurred"), ("a", "overexposed")])
+    assert [row["notes"] for row in found.list_rows()] == ["blurred; overexposed", None]
+    assert {"name": "a", "note": "blurred"} in describe(found)["notes"]
+
+
+def test_a_model_that_chooses_between_classes_has_no_threshold_in_its_charts():
+    found = report([scored("a", 0.5)])
+    assert "threshold that was used" in draw(found)
+    page = draw_evaluation(found, [None], lambda key: PANEL).decode()
+    assert "threshold that was used" not in page
+    assert "first used" not in page
+
+
+def test_a_mean_over_fewer_images_than_the_others_says_so():
+    page = draw(report([scored("a", 0.5, baseline=0.4), scored("b", 0.6)]))
+    assert "of 1 image<" in page
+
+
+def test_a_page_lacks_a_picture_that_is_gone():
+    def fetch(key: str) -> bytes:
+        raise NotFound(key)
+
+    assert "<img" not in draw_evaluation(report([scored("a", 0.5)]), [0.5], fetch).decode()
+
+
+def test_classes_that_the_model_does_not_know_are_called_other():
+    evidence = Evidence({"jaccard": 0.5}, None, np.eye(3, dtype=np.int64))
+    page = draw(report([ScoredImage("a", 0, evidence)], class_names=["background", "tumour"]))
+    assert "<bdi>other</bdi>" in page

@@ -5,6 +5,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from services.worker.reports.job_table import JobTable, describe_image
 from shared.imaging.objects.summary import OTHER, ObjectSummary, find_density
 from shared.imaging.objects.table import ObjectTable, Outlines
 
-ORDERED = Ordered("a job", "nuclei@3", "c" * 64, "cohort@7", {"threshold": 0.5, "objects": {"depth": 1.0}})
+PARAMETERS = {"threshold": 0.5, "objects": {"depth": 1.0}, "outputs": ["overlay", "table"]}
+ORDERED = Ordered("a job", "nuclei@3", "c" * 64, "cohort@7", PARAMETERS, "2026-01-01T00:00:00+00:00")
 FLAG = {"code": "out_of_focus", "severity": "warning", "text": "a.png: out of focus"}
 AREAS = st.lists(st.integers(1, 100_000), max_size=40)
 
@@ -206,6 +208,23 @@ def test_a_picture_on_the_page_is_a_thumbnail_and_leads_to_the_overlay() -> None
     page = page_of([done("a b.png", [10], flags=(FLAG,))], {"a b.png": png(3000)})
     assert 'href="a%20b.png.overlay.png"' in page
     assert len(page) < 40_000
+
+
+def test_a_picture_leads_nowhere_if_overlays_were_not_ordered() -> None:
+    ordered = replace(ORDERED, parameters={**PARAMETERS, "outputs": ["contact_sheet"]})
+    tally = tally_of([done("a.png", [10], flags=(FLAG,))])
+    page = draw_summary(ordered, tally, {"a.png": png()}).decode()
+    assert "data:image/jpeg;base64," in page
+    assert "href" not in page
+
+
+def test_a_page_is_the_same_whenever_it_is_made() -> None:
+    assert "2026-01-01T00:00:00+00:00" in page_of([done("a.png", [10])])
+
+
+def test_a_name_of_an_image_is_no_formula(tmp_path: Path) -> None:
+    rows, made = written(tmp_path, [done("=cmd.png", [10])])
+    assert (rows[0]["name"], made["name"].to_pylist()) == ("'=cmd.png", ["=cmd.png"])
 
 
 def test_no_more_pictures_are_asked_for_than_the_page_shows() -> None:

@@ -17,6 +17,11 @@ from shared.schemas.training import RatioSplit, TrainIn, UNetIn
 from tests.rows import CONTRACT
 
 INSTANCES = {"kind": "instances"}
+OF_CLASSES: dict[str, Any] = {
+    "masks": {"kind": "classes"},
+    "network": {"classes": 3},
+    "objects": {"border_class": "class 2"},
+}
 STN = {"name": "unet_stn"}
 DAB = [[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]]  # haematoxylin and the brown of immunohistochemistry
 EXCHANGED = DAB[::-1]
@@ -63,6 +68,9 @@ def test_classes_that_masks_tell_apart_are_taken(kind: str, classes: int) -> Non
     [
         ({"loss": {"border": {}}}, "loss.border needs masks of kind instances"),
         ({"loss": {"border": {}}, "masks": {"kind": "classes"}, "network": {"classes": 2}}, "needs masks of kind inst"),
+        ({**OF_CLASSES, "masks": INSTANCES, "network": {"classes": 2}}, "border_class needs masks of kind classes"),
+        ({**OF_CLASSES, "network": {"classes": 2}}, "and a network of 3 classes or more"),
+        ({**OF_CLASSES, "objects": {"border_class": "border"}}, "calls its classes 'class 1' … 'class 2'"),
         ({"localiser": {}}, "only a unet_stn has a localiser to teach"),
         ({"localiser": {}, "network": {"name": "unet_plus_plus"}}, "only a unet_stn"),
         ({"masks": {"separate": True}}, "separate needs masks of kind instances"),
@@ -246,3 +254,9 @@ def test_the_documentation_shows_every_network_and_every_field() -> None:
 
 def test_the_documentation_asks_for_no_more_than_a_request_of_one_line_has() -> None:
     assert TrainIn.model_json_schema()["required"] == ["kind"]
+
+
+def test_a_model_of_classes_may_recommend_one_of_them_as_the_border() -> None:
+    order = make_order(**OF_CLASSES)
+    assert order.objects is not None
+    assert order.objects.border_class == "class 2"

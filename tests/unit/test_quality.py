@@ -215,3 +215,15 @@ def test_statistics_of_another_shape_are_refused(field: str, familiar: Familiar)
     }
     with pytest.raises(ValidationError):
         ImageStatistics.model_validate({**asdict(familiar), field: broken[field]})
+
+
+def test_a_model_that_learnt_from_twins_alone_judges_other_images() -> None:
+    found = find_familiar([measured(drawn(seed // 2)) for seed in range(40)])
+    assert found is not None
+    assert "unfamiliar" in codes(inverted(drawn(100)), found)
+
+
+def test_a_contract_that_knows_no_distance_calls_the_same_image_alike(familiar: Familiar) -> None:
+    nowhere = Familiar(familiar.images, familiar.quantiles, familiar.examples, 0.0)
+    assert "unfamiliar" not in codes(drawn(0), nowhere)
+    assert "unfamiliar" in codes(inverted(drawn(0)), nowhere)

@@ -132,6 +132,14 @@ def test_only_the_recipe_for_numbered_nuclei_weighs_and_parts_the_gaps_between_t
     assert (nuclei.loss.border.w0, nuclei.loss.border.sigma) == (10, 5)
 
 
+def test_the_starter_parts_and_weighs_gaps_where_masks_number_objects() -> None:
+    plain, numbered = order_from("nuclei-starter"), order_from("nuclei-starter", masks={"kind": "instances"})
+    assert plain.loss.border is None
+    assert numbered.loss.border is not None
+    assert (numbered.masks.separate, numbered.loss.border.w0, numbered.loss.border.sigma) == (True, 10, 5)
+    assert numbered.loss.dice == plain.loss.dice
+
+
 def test_sstem_equalises_warps_multiplies_twentyfold_and_recommends_its_mask() -> None:
     order = order_from("unet-stn-sstem")
     assert isinstance(order.network, UNetStnIn)

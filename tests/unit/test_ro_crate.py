@@ -153,3 +153,25 @@ def test_two_models_that_are_compared_are_both_instruments() -> None:
         by_id(describe_crate(order))[each] for each in references(find_run(describe_crate(order))["instrument"])
     ]
     assert [each["softwareVersion"] for each in versions] == ["0.1.0", "7", "8"]
+
+
+def compared() -> dict[str, Any]:
+    """Two models on one image, which has a mask."""
+    mask = {"name": "masks/a.png", "sha256": OTHER, "bytes": 10}
+    twice = [{**image(f"{folder}/a.png"), "image": "a.png", "masks": [mask]} for folder in ("1-nuclei-7", "2-other-1")]
+    made = manifest(images=twice)
+    other = {"name": "other", "version": 1, "version_id": "1c2d6a4b-6c1f-4b5e-9a8e-5f0f2e9c1c2d", "digest": "f" * 64}
+    made["spec"]["compared"] = {"model": other, "parameters": {"threshold": 0.7}}
+    return made
+
+
+def test_an_image_that_two_models_worked_on_is_one() -> None:
+    run = find_run(describe_crate(compared()))
+    assert "of 1 image" in run["name"]
+
+
+def test_masks_and_what_the_second_model_was_told_are_objects_of_the_run() -> None:
+    crate = describe_crate(compared())
+    known, objects = by_id(crate), references(find_run(crate)["object"])
+    assert "masks/a.png" in [known[each]["name"] for each in objects]
+    assert known["#compared.threshold"]["value"] == 0.7

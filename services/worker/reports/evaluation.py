@@ -1,5 +1,6 @@
 """What the report of an evaluation tells: how good one or two models are, beside a classical baseline."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,7 @@ class EvaluationReport:
     differences: Mapping[str, Difference]  # first model minus second
     gains: Mapping[str, Difference]  # first model minus baseline
     parts: Sequence[tuple[str, str, Mapping[str, Mean]]]  # "split" or "group", its name, the first model's means
+    more_parts: int  # that are left out
     worst: Sequence[Shown]
     best: Sequence[Shown]
     differing: Sequence[Shown]  # on which two models differ most
@@ -82,8 +84,11 @@ class EvaluationReport:
         """The table of all images, by model, in their order, the baseline last."""
         contenders = [*self.models, *([self.baseline] if self.baseline else [])]
         origins = {image.name: {"split": image.split, "group": image.group} for image in self.images}
+        notes = defaultdict[str, list[str]](list)
+        for name, note in self.notes:
+            notes[name].append(note)
         return [
-            {"name": name, "model": each.title, **origins[name], **row}
+            {"name": name, "model": each.title, **origins[name], **row, "notes": "; ".join(notes.get(name, ())) or None}
             for each in contenders
             for name, row in each.rows.items()
         ]
@@ -103,7 +108,9 @@ def fill_evaluation(images: Sequence[ScoredImage], titles: Sequence[str], **rest
     primary = OBJECTS if OBJECTS in models[0].means else PIXELS
     names = [name for name in models[0].means if not name.startswith("objects_") and name not in UNRANKED]
     differences = compare(models[1].rows, models[0].rows, names=names) if len(models) > 1 else {}
-    ranked = sorted(models[0].rows, key=lambda name: _score(models[0], name, primary))
+    scores = {name: _score(models[0], name, primary) for name in models[0].rows}
+    ranked = sorted((name for name in scores if not np.isnan(scores[name])), key=scores.__getitem__)
+    parts = _list_parts(first)
     pictures = _Pictures(images, titles, primary)
     few = min(EXTREMES, -(-len(ranked) // 2))
     return EvaluationReport(
@@ -113,7 +120,8 @@ def fill_evaluation(images: Sequence[ScoredImage], titles: Sequence[str], **rest
         methods=_count(image.method for image in first if image.method),
         differences=differences,
         gains=compare(baseline.rows, models[0].rows, names=names) if baseline else {},
-        parts=_part(first),
+        parts=[(*named, summarise([one.evidence.row for one in some])) for named, some in parts[:GROUPS]],
+        more_parts=max(len(parts) - GROUPS, 0),
         worst=[pictures.show(name, models) for name in ranked[:few]],
         best=[pictures.show(name, models) for name in ranked[few:][::-1][:few]],
         differing=[pictures.show(name, models) for name in _rank_differing(models, primary)],
@@ -130,9 +138,10 @@ class _Pictures:
 
     def show(self, name: str, models: Sequence[Contender]) -> Shown:
         keys = {image.model: image.panel for image in self.images if image.name == name}
-        scores = ", ".join(f"{model.title} {_score(model, name, self.primary):.3f}" for model in models)
+        told = [_say(_score(model, name, self.primary)) for model in models]
+        scores = ", ".join(f"{model.title} {score}" for model, score in zip(models, told, strict=True))
         panels = [(self.titles[model], key) for model, key in sorted(keys.items()) if key]
-        return Shown(name, scores if len(models) > 1 else f"{_score(models[0], name, self.primary):.3f}", panels)
+        return Shown(name, scores if len(models) > 1 else told[0], panels)
 
 
 def _gather(title: str, images: Sequence[ScoredImage]) -> Contender:
@@ -163,18 +172,17 @@ def _add_matrices(matrices: Sequence[Counts]) -> Counts:
     return total
 
 
-def _part(images: Sequence[ScoredImage]) -> list[tuple[str, str, Mapping[str, Mean]]]:
-    """Means by split and by group, where there are several."""
-    parts: list[tuple[str, str, Mapping[str, Mean]]] = []
+def _list_parts(images: Sequence[ScoredImage]) -> list[tuple[tuple[str, str], list[ScoredImage]]]:
+    """The images of each split and of each group, where there are several."""
+    parts = list[tuple[tuple[str, str], list[ScoredImage]]]()
     for kind in ("split", "group"):
-        named = {name: [image for image in images if getattr(image, kind) == name] for name in _names(images, kind)}
+        named = defaultdict[str, list[ScoredImage]](list)
+        for image in images:
+            if (name := getattr(image, kind)) is not None:
+                named[name].append(image)
         if len(named) > 1:
-            parts += [(kind, name, summarise([one.evidence.row for one in some])) for name, some in named.items()]
-    return parts[:GROUPS]
-
-
-def _names(images: Sequence[ScoredImage], kind: str) -> list[str]:
-    return sorted({getattr(image, kind) for image in images} - {None})
+            parts += [((kind, name), named[name]) for name in sorted(named)]
+    return parts
 
 
 def _rank_differing(models: Sequence[Contender], primary: str) -> list[str]:
@@ -186,9 +194,13 @@ def _rank_differing(models: Sequence[Contender], primary: str) -> list[str]:
 
 
 def _score(model: Contender, name: str, primary: str) -> float:
-    """NaN, which ranks last, where the model has none."""
+    """NaN where the model has none."""
     value = model.rows.get(name, {}).get(primary)
     return np.nan if value is None or isinstance(value, str) else float(value)
+
+
+def _say(score: float) -> str:
+    return "–" if np.isnan(score) else f"{score:.3f}"
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:

@@ -22,24 +22,24 @@ COLOURS = {"first": "#0072b2", "second": "#b35900"}
 Points = Sequence[tuple[float, float]]
 
 
-def draw_thresholds(sweeps: Sequence[tuple[str, Sweep, float]]) -> Markup:
+def draw_thresholds(sweeps: Sequence[tuple[str, Sweep, float | None]]) -> Markup:
     """IoU over thresholds: of each model the mean over images and, thin, that of all pixels pooled.
 
-    `sweeps`: title, curve, and the threshold that was used, marked by a line of its own.
+    `sweeps`: title, curve, and the threshold that was used, marked by a line of its own; None of a model that chooses
+    between classes by none.
     """
     drawn = Markup("")
     for kind, (_, sweep, used) in zip(KINDS, sweeps, strict=False):
         drawn += _line(_curve(sweep.pooled_ious), f"{kind} thin")
-        drawn += _line(_curve(sweep.mean_ious), kind)
-        drawn += _line([(used, 0.0), (used, 1.0)], f"{kind} used")
+        drawn += _line(_curve(sweep.mean_ious), kind) + _mark(used, kind)
     return _frame("IoU over thresholds", "IoU of the foreground for each threshold", ("threshold", "IoU"), drawn)
 
 
-def draw_f1(sweeps: Sequence[tuple[str, Sweep, float]]) -> Markup:
-    """F1 over thresholds, the mean over images."""
+def draw_f1(sweeps: Sequence[tuple[str, Sweep, float | None]]) -> Markup:
+    """F1 over thresholds, the mean over images; `sweeps` as above."""
     drawn = Markup("")
     for kind, (_, sweep, used) in zip(KINDS, sweeps, strict=False):
-        drawn += _line(_curve(sweep.mean_f1s), kind) + _line([(used, 0.0), (used, 1.0)], f"{kind} used")
+        drawn += _line(_curve(sweep.mean_f1s), kind) + _mark(used, kind)
     return _frame("F1 over thresholds", "Mean F1 of the foreground for each threshold", ("threshold", "F1"), drawn)
 
 
@@ -67,6 +67,10 @@ def _line(points: Points, kind: str) -> Markup:
     placed = " ".join("{:.1f},{:.1f}".format(*_place(point)) for point in points)
     colour = COLOURS.get(kind.split(maxsplit=1)[0], "grey")
     return Markup('<polyline class="curve {}" fill="none" stroke="{}" points="{}"/>').format(kind, colour, placed)
+
+
+def _mark(threshold: float | None, kind: str) -> Markup:
+    return Markup("") if threshold is None else _line([(threshold, 0.0), (threshold, 1.0)], f"{kind} used")
 
 
 def _dot(point: tuple[float, float], kind: str) -> Markup:

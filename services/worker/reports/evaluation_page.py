@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from services.worker.reports.evaluation import Contender, EvaluationReport, Shown
 from services.worker.reports.evaluation_charts import draw_f1, draw_reliability, draw_thresholds
 from services.worker.writers.panels import compress_panel
+from shared.errors import NotFound, Unavailable
 from shared.imaging.metrics.comparison import Difference
 from shared.imaging.metrics.summary import Mean
 
@@ -56,8 +58,10 @@ class Line:
     gain: Difference | None  # over the baseline
 
 
-def draw_evaluation(report: EvaluationReport, used: Sequence[float], fetch: Fetch) -> bytes:
-    """The page, UTF-8. `used`: each model's threshold. `fetch` gives the bytes of a stored picture.
+def draw_evaluation(report: EvaluationReport, used: Sequence[float | None], fetch: Fetch) -> bytes:
+    """The page, UTF-8. `used`: each model's threshold, None of one that has several classes.
+
+    `fetch` gives the bytes of a stored picture; a page without one is better than none.
 
     Names are users' text: they are shown, never obeyed.
     """
@@ -75,6 +79,8 @@ def draw_evaluation(report: EvaluationReport, used: Sequence[float], fetch: Fetc
         columns=[(name, title_of(name, report.class_names)[0]) for name in columns],
         rows=list(_list_images(report, columns)),
         number=say_number,
+        listed=LISTED,
+        is_marked=any(threshold is not None for threshold in used),
     )
     return page.encode("utf-8", "backslashreplace")
 
@@ -123,7 +129,7 @@ def say_verdicts(report: EvaluationReport) -> Iterator[tuple[str, str]]:
             yield one.verdict, f"{first} is {word} than {other} by {primary}: {interval}; {counts}."
 
 
-def _draw_charts(report: EvaluationReport, used: Sequence[float]) -> Iterator[tuple[str, Markup]]:
+def _draw_charts(report: EvaluationReport, used: Sequence[float | None]) -> Iterator[tuple[str, Markup]]:
     pairs = list(zip(report.models, used, strict=True))
     sweeps = [(each.title, each.sweep, threshold) for each, threshold in pairs if each.sweep is not None]
     calibrations = [(each.title, each.calibration) for each in report.models if each.calibration is not None]
@@ -135,11 +141,14 @@ def _draw_charts(report: EvaluationReport, used: Sequence[float]) -> Iterator[tu
 
 
 def _shade(model: Contender, classes: Sequence[str]) -> tuple[list[str], list[list[tuple[int, float]]]]:
-    """Names of the classes, and for each true class the pixels and the share found as each class."""
+    """Names of the classes, and for each true class the pixels and the share found as each class.
+
+    What the model has no class for is "other".
+    """
     if model.matrix is None:
         raise ValueError(f"{model.title} has no matrix of classes")
     totals = np.maximum(model.matrix.sum(axis=1), 1)
-    names = [classes[k] if k < len(classes) else f"class {k}" for k in range(len(model.matrix))]
+    names = [classes[k] if k < len(classes) else "other" for k in range(len(model.matrix))]
     return names, [
         [(int(cell), float(cell / total)) for cell in row] for row, total in zip(model.matrix, totals, strict=True)
     ]
@@ -157,10 +166,12 @@ def _list_shown(report: EvaluationReport) -> Iterator[tuple[str, str, Sequence[S
 def _embed(shown: Sequence[Shown], fetch: Fetch) -> list[tuple[Shown, list[tuple[str, str]]]]:
     """Each image with its pictures as data URIs, with the title of the model. As JPEG: a page is to be sent by mail."""
 
-    def encode(key: str) -> str:
-        return f"data:image/jpeg;base64,{b64encode(compress_panel(fetch(key))).decode()}"
+    def encode(panels: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for title, key in panels:
+            with suppress(NotFound, Unavailable):
+                yield title, f"data:image/jpeg;base64,{b64encode(compress_panel(fetch(key))).decode()}"
 
-    return [(one, [(title, encode(key)) for title, key in one.panels]) for one in shown]
+    return [(one, list(encode(one.panels))) for one in shown]
 
 
 def _list_images(report: EvaluationReport, columns: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]]:

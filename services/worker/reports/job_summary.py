@@ -6,7 +6,6 @@ from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,6 +43,12 @@ class Ordered:
     digest: str  # sha256 of its graph
     dataset: str  # name@7
     parameters: Mapping[str, Any]
+    created: str  # date and time of the order, ISO 8601
+
+    @property
+    def has_overlays(self) -> bool:
+        """Whether overlays are among the results; otherwise pictures of them stand on the page alone."""
+        return "overlay" in self.parameters.get("outputs", ())
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,6 @@ def draw_summary(ordered: Ordered, tally: JobTally, pictures: Mapping[str, bytes
         areas=_describe_areas(found),
         listed=LISTED,
         pictured=PICTURED,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return page.encode("utf-8", "backslashreplace")
 

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from shared.imaging.objects.summary import ObjectSummary
 from shared.imaging.quality import FEATURES
+from shared.imaging.spreadsheets import disarm_text
 
 Row = dict[str, str | int | float | None]
 AT_ONCE = 1000  # rows that are held
@@ -70,7 +71,8 @@ def _describe_objects(described: Mapping[str, Any] | None) -> Row:
 class JobTable:
     """`summary.csv` (RFC 4180, UTF-8) and `summary.parquet`, on disk, of the same columns.
 
-    `classes`, `sums`: of the objects of all images, so that every row has a column for them.
+    `classes`, `sums`: of the objects of all images, so that every row has a column for them. Text in the CSV is no
+    formula: see `spreadsheets.disarm_text`.
     """
 
     def __init__(self, csv_path: Path, parquet_path: Path, *, classes: Sequence[str], sums: Sequence[str]) -> None:
@@ -82,8 +84,8 @@ class JobTable:
     def __enter__(self) -> Self:
         csv_path, parquet_path = self._paths
         file = self._open.enter_context(csv_path.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
-        self._csv = csv.DictWriter(file, self._schema.names, restval="", extrasaction="ignore")
-        self._csv.writeheader()
+        self._csv = csv.writer(file)
+        self._csv.writerow(map(disarm_text, self._schema.names))
         self._parquet = self._open.enter_context(parquet.ParquetWriter(parquet_path, self._schema))
         return self
 
@@ -101,10 +103,14 @@ class JobTable:
             self._write()
 
     def _write(self) -> None:
-        self._csv.writerows(self._waiting)
+        self._csv.writerows([_spell(row.get(name)) for name in self._schema.names] for row in self._waiting)
         columns = {name: [row.get(name) for row in self._waiting] for name in self._schema.names}
         self._parquet.write_table(pa.table(columns, self._schema))
         self._waiting.clear()
+
+
+def _spell(cell: str | float | None) -> str | float | None:
+    return disarm_text(cell) if isinstance(cell, str) else cell
 
 
 def _list_columns(classes: Sequence[str], sums: Sequence[str]) -> list[tuple[str, pa.DataType]]:

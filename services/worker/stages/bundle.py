@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.worker.context import Context
 from services.worker.lookahead import map_ahead
 from services.worker.predictor import ServedModel
@@ -35,6 +37,7 @@ from shared.tables import JobImage
 THREADS = 4  # that read and write: they mostly wait for the store
 AHEAD = 16  # images that are read, and written, while others are predicted
 SMALL = 1024  # px; larger ones would make a bundle need much memory
+MOST_SAMPLES = 16_000_000  # bytes of an image; one of many channels is large, however few pixels it has
 LARGEST_BATCH = 16  # tiles
 
 
@@ -135,6 +138,9 @@ class _Reader:
 
     def _read(self, image: JobImage, slide: Slide) -> SmallImage | None:
         context, contract, check = self.context, self.model.contract, self.work.check
+        wants_objects = SegmentParameters.of(self.work.claim.job.spec, image.entry).wants_objects
+        if wants_objects and _count_bytes(slide) > MOST_SAMPLES:
+            return None
         frame = find_frame(slide, contract.steps, name=image.name)
         cores = find_covering(find_cores(contract, context.settings), frame)
         if not cores:
@@ -149,12 +155,17 @@ class _Reader:
             image=image,
             facts=facts,
             pixels=slide.read(whole),
-            samples=slide.read_samples(whole),
+            samples=slide.read_samples(whole) if wants_objects else None,
             channels=name_apart(slide.channels),
             features=measure_image(slide, facts, contract, check=check),
             truth=read_truth(context, image, height=slide.height, width=slide.width) if is_scored else None,
             tile=tile,
         )
+
+
+def _count_bytes(slide: Slide) -> int:
+    """Of all samples."""
+    return slide.height * slide.width * len(slide.channels) * np.dtype(slide.dtype).itemsize
 
 
 def find_batch_pixels(contract: TilingContract, settings: WorkerSettings) -> int:

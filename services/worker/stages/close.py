@@ -1,10 +1,10 @@
-"""CLOSE: write down what the job did, from what, with what, so that it can be done again and compared; tidy up."""
+"""CLOSE: write down what the job did, from what, with what, so that it can be done again and compared."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 
 from services.worker.context import Context
 from services.worker.writers.ro_crate import describe_crate
@@ -12,7 +12,7 @@ from shared.domain import progress
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.execution import Work
 from shared.storage import Stored, job_key
-from shared.tables import Artifact, Job, JobImage
+from shared.tables import Artifact, Block, Job, JobImage
 from shared.tables.jobs import JobKind, Stage
 from shared.versions import find_versions
 
@@ -22,36 +22,33 @@ SEGMENTING = (JobKind.SEGMENT, JobKind.EVALUATE)
 
 
 def close(context: Context, work: Work) -> Outcome:
-    """Everything in the manifest is read from the rows: what was committed, nothing else."""
+    """Everything is read from the rows: what was committed, nothing else. So every try writes the same bytes."""
     job = work.claim.job
     manifest = _describe(context, job)
-    artifacts = [_store(context, job, NAME, manifest)]
+    artifacts = [_store(context, work, NAME, manifest)]
     if job.kind in SEGMENTING:
-        artifacts.append(_store(context, job, CRATE, describe_crate(_as_it_ends(manifest, artifacts[0]))))
-        work.check()  # whoever lost the block must not take away what its successor wrote
-        tidy(context, job)
+        whole = _as_it_ends(manifest, artifacts[0], _find_end(context, job))
+        artifacts.append(_store(context, work, CRATE, describe_crate(whole)))
     return Outcome(artifacts=artifacts)
 
 
-def tidy(context: Context, job: Job) -> None:
-    """Remove what the job wrote for itself alone: all that no row knows of."""
-    query = select(Artifact.key).where(Artifact.workspace_id == job.workspace_id, Artifact.job_id == job.id)
-    with context.sessions() as session, session.begin():
-        known = set(session.scalars(query))
-    known |= {job_key(job.id, NAME), job_key(job.id, CRATE)}
-    for found in context.storage.list_objects(job_key(job.id, "")):
-        if found.key not in known:
-            context.storage.delete(found.key)
-
-
-def _store(context: Context, job: Job, name: str, content: Any) -> NewArtifact:
+def _store(context: Context, work: Work, name: str, content: Any) -> NewArtifact:
     body = json.dumps(content, indent=2, sort_keys=True).encode()
-    return NewArtifact("manifest", name, "application/json", context.storage.put(job_key(job.id, name), body))
+    work.check()  # whoever lost the block must not write over what its successor, perhaps of another version, wrote
+    stored = context.storage.put(job_key(work.claim.job.id, name), body)
+    return NewArtifact("manifest", name, "application/json", stored)
 
 
-def _as_it_ends(manifest: dict[str, Any], itself: NewArtifact) -> dict[str, Any]:
+def _find_end(context: Context, job: Job) -> datetime | None:
+    """When the last of the job's results was there; None if there are none."""
+    latest = select(func.max(Block.committed_at)).where(Block.job_id == job.id, Block.stage != Stage.CLOSE)
+    with context.sessions() as session, session.begin():
+        return session.scalar(latest)
+
+
+def _as_it_ends(manifest: dict[str, Any], itself: NewArtifact, end: datetime | None) -> dict[str, Any]:
     """The manifest with what it cannot say of itself: its own hash, and that the job is over."""
-    job = {**manifest["job"], "finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    job = {**manifest["job"], "finished_at": end.isoformat(timespec="seconds") if end else None}
     listed = _describe_artifact(itself.name, itself.kind, itself.media_type, itself.stored)
     return {**manifest, "job": job, "artifacts": [*manifest["artifacts"], listed]}
 
@@ -61,7 +58,7 @@ def _describe(context: Context, job: Job) -> dict[str, Any]:
         stages, summary = progress.timings(session, job), progress.summarise(session, job)
         with session.begin():
             images = session.scalars(select(JobImage).where(JobImage.job_id == job.id).order_by(JobImage.ordinal)).all()
-            made = session.scalars(select(Artifact).where(Artifact.job_id == job.id).order_by(Artifact.name)).all()
+            made = session.scalars(_made_before(job)).all()
     return {
         "manifest_version": 1,
         "job": {
@@ -79,13 +76,31 @@ def _describe(context: Context, job: Job) -> dict[str, Any]:
     }
 
 
+def _made_before(job: Job) -> Select[Artifact]:
+    """All artifacts but those of this stage."""
+    own = [job_key(job.id, name) for name in (NAME, CRATE)]
+    return select(Artifact).where(Artifact.job_id == job.id, Artifact.key.not_in(own)).order_by(Artifact.name)
+
+
 def _describe_artifact(name: str, kind: str, media_type: str, stored: Artifact | Stored) -> dict[str, Any]:
     return {"name": name, "kind": kind, "media_type": media_type, "sha256": stored.sha256, "bytes": stored.bytes}
+
+
+def _describe_entry(image: JobImage) -> dict[str, Any]:
+    """Of an image that was compared with masks: what it is called, for both of two models, and the masks."""
+    masks = [image.entry[part] for part in ("mask", "types") if image.entry.get(part)]
+    if not masks:
+        return {}
+    return {
+        "image": image.entry["name"],
+        "masks": [{name: mask[name] for name in ("name", "sha256", "bytes")} for mask in masks],
+    }
 
 
 def _describe_image(image: JobImage) -> dict[str, Any]:
     return {
         "name": image.name,
+        **_describe_entry(image),
         "sha256": image.sha256,
         "bytes": image.bytes,
         "state": image.state,

@@ -17,7 +17,7 @@ def divide(context: Context, work: Work) -> Outcome:  # noqa: ARG001  # as of ev
     facts, parameters = ImageFacts.of(image), SegmentParameters.of(work.claim.job.spec, image.entry)
     if not parameters.wants_objects:
         return Outcome()
-    margin = reach(rules_of(parameters))
+    margin = reach(rules_of(parameters, facts))
     return Outcome(
         blocks=[
             NewBlock(Stage.LABEL, ordinal, {"box": [box.top, box.left, box.bottom, box.right]})

@@ -61,16 +61,15 @@ class Shelf:
     image: JobImage
     folder: Path | None
 
-    def open(self, suffix: str) -> BinaryIO:
-        """A file to write to."""
-        return BytesIO() if self.folder is None else (self.folder / suffix).open("w+b")
+    def open(self, suffix: str, stack: ExitStack) -> BinaryIO:
+        """A file to write to. One on disk is closed by the stack; one in memory is no more when it is closed."""
+        return BytesIO() if self.folder is None else stack.enter_context((self.folder / suffix).open("w+b"))
 
     def keep(self, file: BinaryIO, suffix: str) -> Stored:
-        """Store a file; it is closed."""
+        """Store a file that is whole."""
         key, storage = image_key(self.image.job_id, self.image.id, suffix), self.context.storage
         if isinstance(file, BytesIO):
             return storage.put(key, file.getvalue())
-        file.close()
         return storage.put_file(key, Path(file.name))
 
 
@@ -135,11 +134,14 @@ class Exports:
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        if self._shelf.folder is not None:
-            self._pool = self._stack.enter_context(ThreadPoolExecutor(WRITERS, thread_name_prefix="exports"))
-        for output in self._outputs:
-            for make in _MAKERS.get(output, ()):
-                self._exports.append(make(self))
+        with ExitStack() as opened:  # if one cannot be made, those before are closed
+            self._stack = opened
+            if self._shelf.folder is not None:
+                self._pool = self._stack.enter_context(ThreadPoolExecutor(WRITERS, thread_name_prefix="exports"))
+            for output in self._outputs:
+                for make in _MAKERS.get(output, ()):
+                    self._exports.append(make(self))
+            self._stack = opened.pop_all()
         return self
 
     def __exit__(
@@ -166,12 +168,12 @@ class Exports:
         self, about: _File, make: Callable[[BinaryIO, Subject], AbstractContextManager[_TakesTable]]
     ) -> Export:
         """A file of objects."""
-        file = self._shelf.open(about.suffix)
+        file = self._shelf.open(about.suffix, self._stack)
         return _TableFile(self._shelf, about, self._stack.enter_context(make(file, self._subject)), file)
 
     def make_labels(self, about: _File, make: "_MakeLabels") -> Export:
         """A file of label pixels."""
-        file = self._shelf.open(about.suffix)
+        file = self._shelf.open(about.suffix, self._stack)
         writer = make(file, self._subject, self._shelf.folder)
         return _LabelFile(self._shelf, about, self._stack.enter_context(writer), file)
 

@@ -145,5 +145,6 @@ def probability_map(contract: TilingContract, facts: ImageFacts) -> ProbabilityM
         height=facts.height,
         width=facts.width,
         side=facts.block_side,
-        mpp=facts.mpp,
+        mpp=facts.mask_mpp,
+        stretch=(facts.size[0] / facts.height, facts.size[1] / facts.width),
     )

@@ -1,8 +1,8 @@
 """The objects of an image: numbered, handed to whoever writes them down or looks at them, summed up."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from services.worker.writers.overlay import ShownLabels
 from shared.domain.blocks import NewArtifact
 from shared.imaging.objects.assembling import Assembly
 from shared.imaging.objects.pieces import Pieces
+from shared.imaging.objects.rules import ObjectRules
 from shared.imaging.objects.seams import Seams
 from shared.imaging.objects.summary import ObjectSummary
 from shared.imaging.objects.table import ObjectTable
@@ -25,7 +26,7 @@ from shared.imaging.tiling import Box, Pixels
 
 Labels = NDArray[np.uint32]
 Watch = Callable[[Box, Labels], None]  # sees the labels of each region in which was looked
-AHEAD = 2  # regions whose labels are fetched while those before are written
+AHEAD = 2  # regions that are fetched while those before are written
 
 
 class Source(Protocol):
@@ -103,13 +104,11 @@ def write_objects(
     watch: Watch,
 ) -> ImageObjects:
     """Everything that was asked for of the image's objects. `overview`: height and width of the picture of it, px."""
-    boxes = source.boxes
-    assembly = Assembly(
-        boxes, map(source.seams, boxes), lambda n: source.pieces(boxes[n]), rules_of(subject.parameters)
-    )
     categories = subject.categories
     shown, summary = Shown(ShownLabels(full=subject.facts.size, overview=overview)), ObjectSummary()
-    with Exports(subject, subject.parameters.outputs, shelf, objects=len(assembly)) as exports:
+    with ExitStack() as stack:
+        assembly = _assemble(source, rules_of(subject.parameters, subject.facts), stack)
+        exports = stack.enter_context(Exports(subject, subject.parameters.outputs, shelf, objects=len(assembly)))
         for box, labels, table in _walk(assembly, subject, source):
             check()
             exports.add(box, labels, table)
@@ -118,6 +117,24 @@ def write_objects(
             watch(box, labels)
     check()  # whoever lost the block must not write over its successor's result
     return ImageObjects(exports.store(), summary, shown)
+
+
+def _assemble(source: Source, rules: ObjectRules, stack: ExitStack) -> Assembly:
+    """Of more than one region what comes next is fetched while something is done with what came before."""
+    boxes = source.boxes
+    if len(boxes) == 1:
+        return Assembly(boxes, [source.seams(boxes[0])], lambda _: source.pieces(boxes[0]), rules)
+    pool = stack.enter_context(ThreadPoolExecutor(1 + AHEAD, thread_name_prefix="pieces"))
+    coming = dict[int, Future[Pieces]]()
+
+    def load(number: int) -> Pieces:
+        for each in range(number, min(number + 1 + AHEAD, len(boxes))):
+            if each not in coming:
+                coming[each] = pool.submit(source.pieces, boxes[each])
+        return coming.pop(number).result()
+
+    with closing(map_ahead(pool, source.seams, boxes, ahead=AHEAD)) as seams:
+        return Assembly(boxes, seams, load, rules)
 
 
 def _walk(assembly: Assembly, subject: Subject, source: Source) -> Iterator[tuple[Box, Labels, ObjectTable]]:

@@ -28,7 +28,7 @@ def label(context: Context, work: Work) -> Outcome:
             return facts.read_own_planes(shards.read, around)
 
     with clock.step("label"):
-        found = label_block(read, box, height=height, width=width, rules=rules_of(parameters))
+        found = label_block(read, box, height=height, width=width, rules=rules_of(parameters, facts))
     work.check()
     with clock.step("read"):
         channels = context.staging.open(image).read_samples(box)

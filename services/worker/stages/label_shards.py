@@ -30,6 +30,8 @@ class LabelShards:
         shards = self._map.encode_levels(block, labels)
         self._put(shards)
         level = self._coarse.source
+        if level == self._map.levels - 1:  # of a small image: there are no further levels
+            return
         self._put(self._coarse.add(block, self._map.decode(scale_down(block, level), shards, level=level)))
 
     def store(self) -> list[NewArtifact]:

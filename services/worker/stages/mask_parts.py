@@ -60,10 +60,11 @@ class MaskParts:
         return MaskPart.of(find_classes(self.shards.read(block), threshold=threshold))
 
     def _find_digests(self) -> dict[str, str]:
-        """Name → sha256, of the parts that were written."""
+        """Name → sha256, of the parts that were written; the version before wrote others, and told no shards."""
         with self.context.sessions() as session:
             done = blocks.results_of_image(session, self.work.image, Stage.PREDICT)
-        return {part_name(Box(*spec["box"])): result["part"] for spec, result in done if "part" in result}
+        written = [(Box(*spec["box"]), result) for spec, result in done if {"part", "shards"} <= result.keys()]
+        return {part_name(box): result["part"] for box, result in written}
 
     def _find(self, block: Box) -> MaskPart:
         """The part of a block of the image itself, closed together with all around it that the closing can reach."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from services.worker.context import Context
 from services.worker.settings import WorkerSettings
 from services.worker.stages.facts import ImageFacts, probability_map
+from services.worker.stages.score import check_truth
 from services.worker.stages.source import Check, look_over
 from services.worker.stages.views import find_frame
 from services.worker.writers.probability import CHUNK, FOLDER
@@ -36,6 +37,8 @@ def plan(context: Context, work: Work) -> Outcome:
     model = context.find_model(work.claim.job, work.image)
     contract = model.contract
     facts = find_facts(slide, contract, context.settings, name=image.name)
+    with clock.step("look at the mask"):
+        check_truth(context, image, height=slide.height, width=slide.width)
     with clock.step("look for tissue"):
         wish = SegmentParameters.of(work.claim.job.spec, work.image.entry).empty_tiles
         facts = skip_empty_tiles(slide, facts, wish, check=work.check)

@@ -75,16 +75,12 @@ class Truth:
 
     labels: np.ndarray[Any, np.dtype[np.int32]] | None
     classes: Pixels | None
+    tells_classes: bool = False  # classes are of several kinds, and not the foreground's 1
 
     def cut(self, box: Box) -> TruthBlock:
         """Of a box inside the image."""
         labels = None if self.labels is None else self.labels[box.slices()]
         return TruthBlock(labels, None if self.classes is None else self.classes[box.slices()])
-
-    @property
-    def most(self) -> int:
-        """The highest class."""
-        return 0 if self.classes is None else int(self.classes.max(initial=0))
 
     @cached_property
     def clusters(self) -> Places | None:
@@ -99,19 +95,39 @@ def read_truth(context: Context, image: JobImage, *, height: int, width: int) ->
         Rejected: it is damaged, too large to be held whole, or of another size; the text says what to do.
         Missing: its bytes are gone.
     """
+    check_size(image, height=height, width=width)
+    values = _read(context, image.entry["mask"], height, width)
+    types = image.entry.get("types")
+    if image.entry["mask_kind"] == "instances":
+        classes = None if types is None else to_classes(_read(context, types, height, width), types["name"])
+        return Truth(number_objects(values), classes, tells_classes=classes is not None)
+    if image.entry["mask_kind"] == "classes":
+        return Truth(None, to_classes(values, image.entry["mask"]["name"]), tells_classes=True)
+    return Truth(None, (values > np.zeros((), values.dtype)).astype(np.uint8))
+
+
+def check_size(image: JobImage, *, height: int, width: int) -> None:
+    """Raise Rejected if an image of that size, px, is too large for its mask to be held whole."""
     if height * width > LARGEST:
         raise Rejected(
             f"{image.entry['name']}: {width} × {height} px are more than a mask is held for at once ({LARGEST:,} px); "
             "cut the image by a preprocess job with the step `tile`, and evaluate on its version"
         )
-    values = _read(context, image.entry["mask"], height, width)
-    types = image.entry.get("types")
-    if image.entry["mask_kind"] == "instances":
-        classes = None if types is None else to_classes(_read(context, types, height, width), types["name"])
-        return Truth(number_objects(values), classes)
-    if image.entry["mask_kind"] == "classes":
-        return Truth(None, to_classes(values, image.entry["mask"]["name"]))
-    return Truth(None, (values > np.zeros((), values.dtype)).astype(np.uint8))
+
+
+def check_truth(context: Context, image: JobImage, *, height: int, width: int) -> None:
+    """Read the masks of an image that is to be scored, and let them go: what `read_truth` would refuse in the end, this
+    does before a large image is predicted. It takes seconds, predicting takes minutes.
+
+    Raises:
+        Rejected, Missing: as `read_truth`.
+    """
+    if "mask" not in image.entry:
+        return
+    check_size(image, height=height, width=width)
+    for entry in (image.entry["mask"], image.entry.get("types")):
+        if entry is not None:
+            _read(context, entry, height, width)
 
 
 def _read(context: Context, entry: Json, height: int, width: int) -> np.ndarray[Any, Any]:
@@ -133,8 +149,8 @@ class Scoring:
 
     def __init__(self, image: JobImage, truth: Truth, *, height: int, width: int, classes: int) -> None:
         self._image, self._truth, self._size = image, truth, (height, width)
-        # Where a model tells but foreground, so is it scored, whatever classes the mask tells.
-        self._scores = ImageScores(classes=max(classes, truth.most + 1) if classes > 2 else 2)
+        # Where either tells but foreground, so is it scored, whatever classes the other tells.
+        self._scores = ImageScores(classes=classes if truth.tells_classes and classes > 2 else 2)
         self._window = WorstWindow(height, width)
 
     def add(self, box: Box, answer: AnswerBlock) -> None:

@@ -52,7 +52,7 @@ class LargeScoring:
     def _read_answer(self, box: Box) -> AnswerBlock:
         """Of a small box anywhere, for a picture: its objects as they would be if there were nothing around it."""
         planes = self._subject.facts.read_own_planes(self._shards.read, box)
-        return self._answer(box, label_whole(planes, rules_of(self._subject.parameters)))
+        return self._answer(box, label_whole(planes, rules_of(self._subject.parameters, self._subject.facts)))
 
     def _answer(self, box: Box, labels: Labels) -> AnswerBlock:
         facts = self._subject.facts

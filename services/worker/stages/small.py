@@ -46,7 +46,7 @@ class SmallImage:
     image: JobImage
     facts: ImageFacts
     pixels: Pixels  # (H, W, 3), as it was read
-    samples: NDArray[Any]  # (H, W, channels), as the file holds them
+    samples: NDArray[Any] | None  # (H, W, channels), as the file holds them, if its objects are wanted
     channels: tuple[str, ...]
     features: Features
     truth: Truth | None  # if it is to be scored
@@ -87,8 +87,8 @@ class _Written:
         }
         self._work.check()  # whoever lost the block must not write over its successor's result
         artifacts, findings = [*self._store_map(), *self._store_mask()], list[Json]()
-        if self._parameters.wants_objects:
-            objects, labels = self._store_objects()
+        if small.samples is not None:
+            objects, labels = self._store_objects(small.samples)
             found["objects"] = describe_objects(objects.summary, facts)
             artifacts += objects.artifacts
             if self._parameters.wants_overlay:
@@ -118,13 +118,13 @@ class _Written:
             image, self._context.storage.put(image_key(image.job_id, image.id, FILE), file.getvalue())
         )
 
-    def _store_objects(self) -> tuple[ImageObjects, Labels]:
+    def _store_objects(self, samples: NDArray[Any]) -> tuple[ImageObjects, Labels]:
         """What was made of the objects, and their labels (H, W)."""
-        small, rules = self._small, rules_of(self._parameters)
+        small, rules = self._small, rules_of(self._parameters, self._small.facts)
         height, width = small.facts.size
         planes = self._read_planes(self._box)
         found = label_block(lambda box: planes, self._box, height=height, width=width, rules=rules)  # noqa: ARG005
-        pieces = measure_pieces(found.labels, found.classes, found.planes, small.samples, self._box)
+        pieces = measure_pieces(found.labels, found.classes, found.planes, samples, self._box)
         labels = list[Labels]()
         objects = write_objects(
             self._subject,

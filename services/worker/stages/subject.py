@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
 
 from services.worker.predictor import ServedModel
 from services.worker.stages.facts import ImageFacts, probability_map
@@ -68,8 +69,9 @@ class Subject:
 
 
 def name_apart(channels: tuple[str, ...]) -> tuple[str, ...]:
-    """The channels' names, those that occur before with their number."""
+    """The channels' names, those that occur before with their number, or with the next that makes a new name."""
     named = list[str]()
     for number, name in enumerate(channels, start=1):
-        named.append(name if name and name not in named else f"{name or 'channel'} {number}")
+        numbered = (f"{name or 'channel'} {other}" for other in count(number))
+        named.append(next(each for each in chain([name] if name else [], numbered) if each not in named))
     return tuple(named)

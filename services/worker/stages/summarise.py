@@ -21,6 +21,7 @@ from shared.storage import image_key, job_key
 from shared.tables import Dataset, DatasetVersion, Job, JobImage
 
 PAGE, CSV, PARQUET = "report.html", "summary.csv", "summary.parquet"
+COLUMNS = 100  # of classes, and of means: each image may have channels of its own
 
 
 def summarise_job(context: Context, work: Work) -> Outcome:
@@ -38,6 +39,7 @@ def summarise_job(context: Context, work: Work) -> Outcome:
         work.check()
         stored = {name: context.storage.put_file(job_key(job.id, name), path) for name, path in paths.items()}
     page = draw_summary(_describe_order(context, job), tally, _fetch_pictures(context, job, tally))
+    work.check()
     artifacts = [
         NewArtifact("summary", CSV, "text/csv", stored[CSV]),
         NewArtifact("summary", PARQUET, "application/vnd.apache.parquet", stored[PARQUET]),
@@ -54,24 +56,33 @@ def _walk(context: Context, work: Work) -> Iterator[JobImage]:
 
 
 def _find_keys(context: Context, job: Job, part: str) -> list[str]:
-    """What the images' objects are counted or averaged by, over all images."""
-    key = func.jsonb_object_keys(JobImage.result["objects"][part])
-    query = select(key).where(JobImage.workspace_id == job.workspace_id, JobImage.job_id == job.id).distinct()
+    """What the images' objects are counted or averaged by, over all images; of very many the commonest."""
+    each = (
+        select(func.jsonb_object_keys(JobImage.result["objects"][part]).label("key"))
+        .where(JobImage.workspace_id == job.workspace_id, JobImage.job_id == job.id)
+        .subquery()
+    )
+    query = select(each.c.key).group_by(each.c.key).order_by(func.count().desc(), each.c.key).limit(COLUMNS)
     with context.sessions() as session, session.begin():
         return sorted(session.scalars(query))
 
 
 def _describe_order(context: Context, job: Job) -> Ordered:
     with context.sessions() as session, session.begin():
-        version = session.get(DatasetVersion, versions.find_id(job))
-        dataset = None if version is None else session.get(Dataset, version.dataset_id)
-        name = None if dataset is None or version is None else f"{dataset.name}@{version.number}"
+        query = (
+            select(Dataset.name, DatasetVersion.number)
+            .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
+            .where(DatasetVersion.workspace_id == job.workspace_id, DatasetVersion.id == versions.find_id(job))
+        )
+        found = session.execute(query).one_or_none()
+        name = None if found is None else f"{found.name}@{found.number}"
     model: dict[str, Any] = job.spec["model"]
     return Ordered(
         job=str(job.id),
         model=f"{model['name']}@{model['version']}",
         digest=model["digest"],
         dataset=name or "a dataset that was deleted",
+        created=job.created_at.isoformat(timespec="seconds"),  # whoever makes the page again makes the same
         parameters={name: value for name, value in job.spec["parameters"].items() if value is not None},
     )
 

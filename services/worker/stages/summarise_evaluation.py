@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -43,31 +42,33 @@ def summarise_evaluation(context: Context, work: Work) -> Outcome:
     parts = [part for part in (job.spec, job.spec.get("compared")) if part is not None]
     titles = name_models(parts)
     with context.sessions() as session:
-        dataset, classes = _describe_data(session, job)
+        dataset, classes = _describe_data(session, job, count=len(parts))
     report = fill_evaluation(
         scored,
         titles,
         dataset=dataset,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        class_names=classes,
+        created=job.created_at.isoformat(timespec="seconds"),  # whoever makes it again makes the same
+        class_names=max(classes, key=len),
         left_out=job.spec["left_out"]["images"],
         left_out_names=job.spec["left_out"]["names"],
         failed=failed,
         notes=notes,
         about=list(_tell_origin(job, dataset)),
     )
-    work.check()  # whoever lost the block must not write over its successor's result
-    return Outcome(artifacts=_store(context, job, report, parts), result={"scores": describe(report)["models"]})
+    thresholds = [part["parameters"]["threshold"] for part in parts]
+    used = [None if len(names) > 2 else value for value, names in zip(thresholds, classes, strict=True)]
+    return Outcome(artifacts=_store(context, work, report, used), result={"scores": describe(report)["models"]})
 
 
-def _store(context: Context, job: Job, report: EvaluationReport, parts: list[Mapping[str, Any]]) -> list[NewArtifact]:
-    used, rows = [part["parameters"]["threshold"] for part in parts], report.list_rows()
+def _store(context: Context, work: Work, report: EvaluationReport, used: list[float | None]) -> list[NewArtifact]:
+    job, rows = work.claim.job, report.list_rows()
     bodies = {
         PAGE: ("report", "text/html", draw_evaluation(report, used, context.storage.get)),
         DESCRIPTION: ("report", "application/json", json.dumps(describe(report), indent=1, sort_keys=True).encode()),
         CSV: ("table", CSV_TYPE, as_csv(rows)),
         PARQUET: ("table", PARQUET_TYPE, as_parquet(rows)),
     }
+    work.check()  # whoever lost the block must not write over its successor's result
     put: Callable[[str, bytes], Any] = context.storage.put
     return [
         NewArtifact(kind, name, media, put(job_key(job.id, name), body)) for name, (kind, media, body) in bodies.items()
@@ -103,8 +104,9 @@ def describe(report: EvaluationReport) -> Json:
             "classes": list(report.class_names),
             "baseline_methods": dict(report.methods),
             "failed": [{"name": name, "reason": reason} for name, reason in report.failed],
+            "notes": [{"name": name, "note": note} for name, note in report.notes],
             "left_out": report.left_out,
-            "about": dict(report.about),
+            "about": [list(pair) for pair in report.about],  # of two models there are words twice
         }
     )
     return described
@@ -161,13 +163,13 @@ def name_models(parts: list[Mapping[str, Any]]) -> list[str]:
     return labels if len(set(labels)) == len(labels) else [f"{label} ({k})" for k, label in enumerate(labels, 1)]
 
 
-def _describe_data(session: Session, job: Job) -> tuple[str, list[str]]:
-    """The dataset version by name, and the classes of the model, from the background on."""
+def _describe_data(session: Session, job: Job, *, count: int) -> tuple[str, list[list[str]]]:
+    """The dataset version by name, and the classes of each model, from the background on."""
     with session.begin():
         version = datasets.find_version(session, job.workspace_id, versions.find_id(job))
         dataset = session.get_one(Dataset, version.dataset_id)
-    contract = models.of_image(session, job, JobImage(entry={"model": 0})).contract
-    return f"{dataset.name}@{version.number}", list(contract["classes"])
+    found = [models.of_image(session, job, JobImage(entry={"model": number})) for number in range(count)]
+    return f"{dataset.name}@{version.number}", [list(each.contract["classes"]) for each in found]
 
 
 def _tell_origin(job: Job, dataset: str) -> Iterator[tuple[str, str]]:

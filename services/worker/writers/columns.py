@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ def plan_columns(channels: Sequence[str], *, scaled: bool) -> tuple[Column, ...]
     `channels`: names of those that were measured. `scaled`: µm per pixel are known.
     """
     intensities = (
-        Column(f"{statistic}_{channel}", "float32", "image's own", f"{channel}: {title}", meaning)
+        Column(f"{statistic}_{channel}", "float64", "image's own", f"{channel}: {title}", meaning)
         for channel in channels
         for statistic, (title, meaning) in _INTENSITY.items()
     )
@@ -79,6 +80,12 @@ def plan_columns(channels: Sequence[str], *, scaled: bool) -> tuple[Column, ...]
 
 def columns_schema(columns: Sequence[Column]) -> pa.Schema:
     """Arrow's schema of the columns; unit and meaning are the fields' metadata."""
+    return _schema(tuple(columns))
+
+
+@lru_cache(maxsize=64)
+def _schema(columns: tuple[Column, ...]) -> pa.Schema:
+    """Of thousands of crops most have the columns of one before."""
     return pa.schema(
         [pa.field(c.name, _ARROW[c.kind], metadata={"unit": c.unit, "description": c.meaning}) for c in columns]
     )
@@ -90,7 +97,7 @@ def columns_batch(table: ObjectTable, schema: pa.Schema) -> pa.RecordBatch:
     Raises:
         ValueError: the table's columns are others than the schema's.
     """
-    if set(table.columns) != set(schema.names):
+    if sorted(table.columns) != sorted(schema.names):  # of a name that is there twice as well
         raise ValueError(f"columns {sorted(table.columns)} are not those declared: {sorted(schema.names)}")
     return pa.record_batch([_array(table, field) for field in schema], schema=schema)
 
@@ -98,7 +105,9 @@ def columns_batch(table: ObjectTable, schema: pa.Schema) -> pa.RecordBatch:
 def _array(table: ObjectTable, field: pa.Field) -> pa.Array:
     values = table.columns[field.name]
     if values.dtype.kind == "f":
-        return pa.array(values, mask=~np.isfinite(values)).cast(field.type)
+        with np.errstate(over="ignore"):  # what is beyond a narrower type is not finite in it
+            values = values.astype(np.dtype(field.type.to_pandas_dtype()))
+        return pa.array(values, mask=~np.isfinite(values))
     return pa.array(values, type=field.type) if values.dtype.kind in "OU" else pa.array(values).cast(field.type)
 
 

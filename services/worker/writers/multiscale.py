@@ -52,8 +52,10 @@ class Multiscale:
         arrays = [f"{self.folder}{level}/zarr.json" for level in range(self.levels)]  # groups above them are made, too
         return {key: content[key].to_bytes() for key in arrays}
 
-    def describe_scales(self, mpp: float | None) -> list[Json]:
-        """The `datasets` of the NGFF attributes; `mpp`: µm per pixel of level 0.
+    def describe_scales(self, mpp: float | None, stretch: tuple[float, float] = (1.0, 1.0)) -> list[Json]:
+        """The `datasets` of the NGFF attributes; `mpp`: µm per pixel of the image that this is about.
+
+        `stretch`: how many of its pixels, down and across, one of level 0 stands for.
 
         A pixel of level k spans 2^k pixels, so that its middle lies (2^k − 1) / 2 px further right and down than that
         of the first of them. The specification leaves open which point of a pixel is meant; with the middle, and this
@@ -62,10 +64,12 @@ class Multiscale:
         leading = 0 if self.planes is None else 1
         unit, datasets = mpp or 1.0, list[Json]()
         for level in range(self.levels):
-            transformations: list[Json] = [{"type": "scale", "scale": [1.0] * leading + [unit * 2**level] * 2}]
-            if level:
-                shift = unit * (2**level - 1) / 2
-                transformations.append({"type": "translation", "translation": [0.0] * leading + [shift] * 2})
+            sides = [side * 2**level for side in stretch]
+            scale = [1.0] * leading + [unit * side for side in sides]
+            transformations: list[Json] = [{"type": "scale", "scale": scale}]
+            if sides != [1.0, 1.0]:
+                shift = [0.0] * leading + [unit * (side - 1) / 2 for side in sides]
+                transformations.append({"type": "translation", "translation": shift})
             datasets.append({"path": str(level), "coordinateTransformations": transformations})
         return datasets
 

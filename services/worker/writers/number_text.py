@@ -15,8 +15,11 @@ def spell_numbers(values: pa.Array) -> pa.StringArray:
     if not pa.types.is_floating(values.type):
         return values.cast(pa.string())
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         whole = np.floor(np.log10(np.abs(numbers)))  # −∞ of zero, which any number of decimals suits
     decimals = np.clip(np.nan_to_num(SIGNIFICANT - 1 - whole, nan=0), DECIMALS, _FINEST).astype(np.intp)
     powers = _POWERS[decimals]
-    return pc.cast(pa.array(np.rint(numbers * powers) / powers, from_pandas=True), pa.string())
+    with np.errstate(over="ignore"):
+        rounded = np.rint(numbers * powers) / powers
+    rounded = np.where(np.isfinite(rounded), rounded, numbers)  # so large a number has no decimals to round
+    return pc.cast(pa.array(rounded, from_pandas=True), pa.string())

@@ -16,6 +16,8 @@ Picked = TypeVar("Picked", bound=NDArray[Any])
 SIDE = 1536  # px; larger images are scaled down to it
 SMALL = 512  # px; smaller images are enlarged, so that an outline does not hide a nucleus
 LARGEST_FACTOR = 8
+COLOURS = 7  # of the palette that differ
+DIM, STRETCHED = 110.0, 99.9  # a picture is brightened if only 0.1 % of it are brighter than 110 grey levels
 
 
 class OverviewGrid:
@@ -82,6 +84,22 @@ def find_edges(labels: Labels) -> NDArray[np.bool_]:
     edges[:, 1:] |= differ
     edges[:, :-1] |= differ
     return edges & (labels > 0)
+
+
+def outline_objects(picture: Pixels, labels: Labels) -> Pixels:
+    """A copy of a picture (h, w, 3) with an outline in each object of the labels (h, w), in one of seven colours."""
+    edges, drawn = find_edges(labels), picture.copy()
+    drawn[edges] = colour_table()[(labels[edges] - 1) % COLOURS + 1]
+    return drawn
+
+
+def brighten(picture: Pixels) -> Pixels:
+    """A dim picture (h, w, 3) so that its brightest pixels are white; others as they are."""
+    bright = float(np.percentile(picture, STRETCHED))
+    if bright >= DIM or bright == 0:
+        return picture
+    brightened: Pixels = np.clip(picture * (255 / bright), 0, 255).astype(np.uint8)
+    return brightened
 
 
 def _centres(full: int, overview: int) -> NDArray[np.intp]:

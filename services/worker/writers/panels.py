@@ -1,12 +1,10 @@
 """Where a model was wrong, to look at: input, truth, prediction and error side by side."""
 
-import math
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.worker.writers.palette import colour_table
+from services.worker.writers.overlay import brighten, outline_objects
 from shared.imaging.metrics.accumulating import AnswerBlock, TruthBlock
 from shared.imaging.metrics.pixels import Labels, Mask
 from shared.imaging.tiling import Box, Pixels
@@ -16,8 +14,6 @@ GAP = 4  # px of white between them
 WINDOW = 512  # px, the side of the part of a large image that is shown
 LARGEST_FACTOR = 8  # by which small images are enlarged
 
-COLOURS = 7  # of the palette that differ
-DIM, STRETCHED = 110.0, 99.9  # a picture is brightened if only 0.1 % of it are brighter than 110 grey levels
 # Told apart in every kind of colour blindness, and by brightness alone (Okabe and Ito 2008).
 HIT, MISSED, FALSE = (225, 225, 225), (230, 159, 0), (0, 114, 178)
 QUALITY = 85  # of a JPEG
@@ -57,7 +53,7 @@ def draw_panel(pixels: Pixels, truth: TruthBlock, answer: AnswerBlock) -> bytes:
     Dim images are brightened. In the last, hits are light, missed pixels orange, false alarms blue, over the faded
     image.
     """
-    picture = _brighten(_fit(pixels, cv2.INTER_AREA))
+    picture = brighten(_fit(pixels, cv2.INTER_AREA))
     foreground, found = truth.foreground, answer.classes != 0
     wrong = np.where(foreground, np.where(found, 1, 2), np.where(found, 3, 0)).astype(np.uint8)
     true_objects = truth.labels if truth.labels is not None else truth.classes
@@ -118,16 +114,7 @@ def _draw_outlines(picture: Pixels, labels: Labels | Pixels | None) -> Pixels:
     rows, columns = picture.shape[:2]
     height, width = labels.shape
     at = (np.arange(rows) * height // rows)[:, None], (np.arange(columns) * width // columns)[None]
-    shown = labels[at].astype(np.int64)
-    edges = np.zeros(shown.shape, dtype=bool)
-    edges[:-1] |= shown[:-1] != shown[1:]
-    edges[1:] |= shown[:-1] != shown[1:]
-    edges[:, :-1] |= shown[:, :-1] != shown[:, 1:]
-    edges[:, 1:] |= shown[:, :-1] != shown[:, 1:]
-    edges &= shown > 0
-    drawn: Pixels = picture.copy()
-    drawn[edges] = colour_table()[(shown[edges] - 1) % COLOURS + 1]
-    return drawn
+    return outline_objects(picture, labels[at].astype(np.int64))
 
 
 def _draw_errors(picture: Pixels, wrong: Pixels) -> Pixels:
@@ -136,11 +123,3 @@ def _draw_errors(picture: Pixels, wrong: Pixels) -> Pixels:
     for number, colour in enumerate((HIT, MISSED, FALSE), 1):
         drawn[wrong == number] = colour
     return drawn
-
-
-def _brighten(pixels: Pixels) -> Pixels:
-    bright = float(np.percentile(pixels, STRETCHED))
-    if bright >= DIM or math.isclose(bright, 0):
-        return pixels
-    brightened: Pixels = np.clip(pixels * (255 / bright), 0, 255).astype(np.uint8)
-    return brightened

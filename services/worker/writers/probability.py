@@ -27,7 +27,8 @@ class ProbabilityMap:
     height: int
     width: int
     side: int
-    mpp: float | None
+    mpp: float | None  # µm per pixel of the image itself
+    stretch: tuple[float, float] = (1.0, 1.0)  # pixels of the image, down and across, that one of the map stands for
 
     def describe(self) -> dict[str, bytes]:
         """The metadata objects by relative key; they make the shards an OME-Zarr."""
@@ -85,7 +86,7 @@ class ProbabilityMap:
                 {
                     "name": "probability",
                     "axes": describe_axes(self.mpp, channels=True),
-                    "datasets": self._scales.describe_scales(self.mpp),
+                    "datasets": self._scales.describe_scales(self.mpp, self.stretch),
                     "type": "mean",
                     "metadata": {"description": "rounded mean of 2 × 2 pixels"},
                 }

@@ -36,12 +36,14 @@ def describe_crate(manifest: Described) -> Entity:
     parts = [*_describe_results(manifest["artifacts"])]
     images = [*_describe_images(manifest["images"])]
     dataset = _describe_dataset(spec["dataset_version"], images)
+    masks = [*_describe_images(_list_masks(manifest["images"], {image["@id"] for image in images}))]
     parameters = [*_describe_parameters(spec["parameters"])]
+    parameters += _describe_parameters(spec.get("compared", {}).get("parameters", {}), "compared.")
     instruments = [_describe_platform(manifest["software"]), *_describe_models(spec)]
     action = {
         **_describe_run(job, manifest["images"]),
         "instrument": _refer(instruments),
-        "object": _refer([dataset, *images, *parameters]),
+        "object": _refer([dataset, *images, *masks, *parameters]),
         "result": _refer(parts),
     }
     root = {
@@ -55,7 +57,8 @@ def describe_crate(manifest: Described) -> Entity:
         "mentions": {"@id": action["@id"]},
     }
     about = [_describe_file(), root, {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate"}]
-    return {"@context": CONTEXT, "@graph": [*about, action, *instruments, dataset, *parts, *images, *parameters]}
+    things = [*instruments, dataset, *parts, *images, *masks, *parameters]
+    return {"@context": CONTEXT, "@graph": [*about, action, *things]}
 
 
 def _describe_file() -> Entity:
@@ -69,7 +72,7 @@ def _describe_run(job: Described, images: Sequence[Described]) -> Entity:
     run: Entity = {
         "@id": f"urn:uuid:{job['id']}",
         "@type": "CreateAction",
-        "name": f"{DEEDS.get(job['kind'], job['kind'].capitalize())} of {_count(len(images), 'image')}",
+        "name": f"{DEEDS.get(job['kind'], job['kind'].capitalize())} of {_count(_count_images(images), 'image')}",
         "startTime": job.get("started_at") or job["created_at"],
         "endTime": _find_end(job),
         "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
@@ -94,9 +97,14 @@ def _find_end(job: Described) -> str:
 
 
 def _tell(images: Sequence[Described]) -> str:
-    failed = sum(image["state"] == "failed" for image in images)
-    told = f"{_count(len(images), 'image')} from microscopy, segmented into objects by Overtile"
+    failed = _count_images([image for image in images if image["state"] == "failed"])
+    told = f"{_count(_count_images(images), 'image')} from microscopy, segmented into objects by Overtile"
     return f"{told}; {failed} of them failed, the run says why" if failed else told
+
+
+def _count_images(images: Sequence[Described]) -> int:
+    """Each once, though two models that are compared have worked on it."""
+    return len({image.get("image", image["name"]) for image in images})
 
 
 def _describe_platform(software: Described) -> Entity:
@@ -135,16 +143,23 @@ def _describe_dataset(version: Described, images: Sequence[Entity]) -> Entity:
     }
 
 
-def _describe_images(images: Sequence[Described]) -> Iterator[Entity]:
-    """Each once, whatever it is called and however often it was worked on."""
+def _describe_images(images: Iterable[Described]) -> Iterator[Entity]:
+    """Images or masks, each once, whatever it is called and however often it was worked on."""
     names: defaultdict[str, dict[str, Described]] = defaultdict(dict)
     for image in images:
-        names[image["sha256"]][image["name"]] = image
+        names[image["sha256"]][image.get("image", image["name"])] = image
     for digest, called in names.items():
         first, *others = called
         entity = {"@id": _name_bytes(digest), "@type": "MediaObject", "name": first, "sha256": digest}
         entity["contentSize"] = str(called[first]["bytes"])
         yield {**entity, "alternateName": others} if others else entity
+
+
+def _list_masks(images: Sequence[Described], known: set[str]) -> Iterator[Described]:
+    """Of which the bytes are known, those aside that are images themselves."""
+    for mask in (mask for image in images for mask in image.get("masks", ())):
+        if mask["sha256"] and _name_bytes(mask["sha256"]) not in known:
+            yield mask
 
 
 def _describe_parameters(parameters: Described, within: str = "") -> Iterator[Entity]:

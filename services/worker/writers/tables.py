@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from services.worker.writers.columns import Column, columns_batch, columns_schema
 from services.worker.writers.number_text import spell_numbers
 from shared.imaging.objects.table import ObjectTable
+from shared.imaging.spreadsheets import disarm_text
 
 GROUP = 65_536  # rows of a Parquet row group
 
@@ -57,7 +58,10 @@ class ParquetTable:
 
 
 class CsvTable:
-    """Writes objects as CSV (RFC 4180, UTF-8) to `target`: a header, then a row each; what is unknown is empty."""
+    """Writes objects as CSV (RFC 4180, UTF-8) to `target`: a header, then a row each; what is unknown is empty.
+
+    Names of channels and classes are no formulas: see `spreadsheets.disarm_text`.
+    """
 
     def __init__(self, target: BinaryIO, *, columns: Sequence[Column]) -> None:
         self._schema = columns_schema(columns)
@@ -115,7 +119,7 @@ def _spell_cells(column: pa.Array) -> pa.StringArray:
 
 
 def _quote_row(cells: Sequence[str]) -> str:
-    return ",".join(_quote(cell) for cell in cells)
+    return ",".join(_quote(disarm_text(cell)) for cell in cells)
 
 
 def _quote(cell: str) -> str:

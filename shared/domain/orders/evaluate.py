@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from shared.domain import datasets, models, stages
-from shared.domain.orders import bundles, segment, versions
+from shared.domain.orders import bundles, class_names, segment, versions
 from shared.errors import Conflict
 from shared.layouts import OUTLINES
 from shared.schemas.evaluation import EvaluateIn
-from shared.tables import DatasetFile, DatasetImage, DatasetVersion, Job, JobImage
+from shared.tables import DatasetFile, DatasetImage, DatasetVersion, Job, JobImage, Model, ModelVersion
 from shared.tables.base import Json
 from shared.tables.datasets import VersionState
 from shared.tables.jobs import Stage
@@ -24,7 +24,7 @@ def specify(session: Session, workspace_id: UUID, order: EvaluateIn, version: Da
     """The job's snapshot: that of a segment job, with a second model as `compared`.
 
     Raises NotFound for an unknown model, Conflict for a version that nobody has looked into, for two names of one model
-    version, or where no image has a mask to compare with.
+    version, where no image has a mask to compare with, or where masks and models call classes by other names.
     """
     versions.refuse_invalid(version)
     if version.state is not VersionState.READY:
@@ -34,15 +34,18 @@ def specify(session: Session, workspace_id: UUID, order: EvaluateIn, version: Da
     taking_part, others = _choose(versions.accepted(session, version), order.split)
     if not taking_part:
         raise Conflict(_say_none(version, order.split))
+    references = [each for each in (order.model, order.compare_with) if each is not None]
+    found = [(reference, *models.resolve(session, workspace_id, reference)) for reference in references]
+    class_names.refuse_other_names([(reference, each) for reference, _, each in found], taking_part)
     spec: Json = {
         "dataset_version": versions.describe(version),
         "split": order.split,
         "left_out": {"images": len(others), "names": [image.name for image in others[:NAMED]]},
-        **_describe(session, workspace_id, order, order.model),
+        **_describe(order, *found[0]),
     }
     if order.compare_with is not None:
         plain = order.model_copy(update={"threshold": None, "objects": None})
-        spec["compared"] = _describe(session, workspace_id, plain, order.compare_with)
+        spec["compared"] = _describe(plain, *found[1])
         # The same version with another threshold is a fair question; with the same one it is none.
         if _identify(spec["compared"]) == _identify(spec):
             raise Conflict(f"{order.model} and {order.compare_with} are the same version: name another to compare with")
@@ -117,8 +120,7 @@ def _say_none(version: DatasetVersion, split: str | None) -> str:
     )
 
 
-def _describe(session: Session, workspace_id: UUID, order: EvaluateIn, reference: str) -> Json:
-    model, version = models.resolve(session, workspace_id, reference)
+def _describe(order: EvaluateIn, reference: str, model: Model, version: ModelVersion) -> Json:
     parameters = segment.fill_parameters(
         version.contract, threshold=order.threshold, objects=order.objects, outputs=order.outputs
     )

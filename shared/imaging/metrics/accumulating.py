@@ -48,7 +48,8 @@ class Evidence:
 
     row: dict[str, float]  # as in a table of scores
     levels: Counts | None = None  # (2, 256), see `pixels.count_levels`
-    matrix: Counts | None = None  # (classes, classes), see `pixels.count_classes`
+    # (classes, classes), see `pixels.count_classes`; a last row and column are of what has no number among them.
+    matrix: Counts | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As it goes into the database; NaN is null there."""
@@ -72,8 +73,8 @@ class Evidence:
 class ImageScores:
     """Adds up blocks that cover an image, each pixel once, in any order.
 
-    `classes`: numbered classes of both truth and answer, with the background, if each is to be scored; 2 if only the
-    foreground is.
+    `classes`: numbered classes of the answer, with the background, if each is to be scored; 2 if only the foreground
+    is. Classes of the truth beyond these are one, which is never found.
     """
 
     classes: int = 2
@@ -83,14 +84,15 @@ class ImageScores:
     _objects: Contingency | None = field(default=None, init=False)
 
     def add(self, truth: TruthBlock, answer: AnswerBlock) -> None:
-        """Count a block. Raises ValueError if its parts are not of one shape, or a class is beyond `classes`."""
+        """Count a block. Raises ValueError if its parts are not of one shape."""
         foreground = truth.foreground
         self._confusion += Confusion.of(foreground, answer.classes != 0)
         if answer.planes is not None:
             levels = count_levels(find_probability(answer.planes), foreground)
             self._levels = levels if self._levels is None else self._levels + levels
         if truth.classes is not None and self.classes > 2:
-            matrix = count_classes(truth.classes, answer.classes, classes=self.classes)
+            known = np.minimum(truth.classes, self.classes)
+            matrix = count_classes(known, answer.classes, classes=self.classes + 1)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
         if truth.labels is not None and answer.labels is not None:
             self._objects = self._objects or Contingency()
@@ -107,13 +109,16 @@ class ImageScores:
         row = self._confusion.scores()
         if self._objects is not None:
             row |= _score_objects(self._objects.find_overlaps(), clusters)
-        if self._matrix is not None:
-            ious = class_ious(self._matrix)
+        matrix = self._matrix
+        if matrix is not None:
+            ious = class_ious(matrix)[: self.classes]
             row |= {f"jaccard_class_{number}": float(iou) for number, iou in enumerate(ious) if number > 0}
+            if not matrix[-1].any():
+                matrix = matrix[:-1, :-1]
         if self._levels is not None:
             found = calibrate(self._levels)
             row |= {"calibration_error": found.error, "brier": found.brier}
-        return Evidence(row, self._levels, self._matrix)
+        return Evidence(row, self._levels, matrix)
 
 
 def _score_objects(overlaps: Overlaps, clusters: Places | None) -> dict[str, float]:

@@ -11,6 +11,8 @@ from shared.imaging.metrics.summary import Row, summarise
 
 Verdict = Literal["higher", "lower", "undecided"]
 
+FEWEST = 6  # images that differ; of fewer the exact test never tells anything at a level of 5 %
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -43,8 +45,8 @@ def compare(
 
     Paired: of each image the difference is taken, and the interval of its mean is a percentile bootstrap over images
     (Efron 1979). A verdict is given only if the interval excludes 0 and the signed-rank test (Wilcoxon 1945) agrees at
-    the same level; since it never does for fewer than six images, these leave every score undecided. Nothing is
-    corrected for looking at several scores. Scores that no image has for both are left out.
+    the same level, of six images that differ at least: ties are no evidence. Nothing is corrected for looking at
+    several scores. Scores that no image has for both are left out.
     """
     found = {}
     for name in names:
@@ -64,8 +66,9 @@ def _number(row: Row, name: str) -> float:
 def _judge(differences: Sequence[float], *, seed: int, confidence: float) -> Difference:
     mean = summarise([{"difference": value} for value in differences], seed=seed, confidence=confidence)["difference"]
     higher, lower = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
-    p = float(wilcoxon(differences).pvalue) if higher or lower else 1.0
+    apart = [value for value in differences if value != 0]  # with zeros scipy would not take the exact test
+    p = float(wilcoxon(apart).pvalue) if apart else 1.0
     told: Verdict = "undecided"
-    if p < 1 - confidence and (mean.low > 0 or mean.high < 0):
+    if len(apart) >= FEWEST and p < 1 - confidence and (mean.low > 0 or mean.high < 0):
         told = "higher" if mean.low > 0 else "lower"
     return Difference(mean.mean, mean.low, mean.high, mean.images, higher, lower, p, told)

@@ -56,11 +56,6 @@ class Contingency:
             counts[both],
         )
 
-    def list_true(self) -> NDArray[np.int64]:
-        """The labels of the true objects, ascending: in the order of the overlaps."""
-        true = self._settle()[0] >> _SHIFT
-        return np.unique(true[true > 0]).astype(np.int64)
-
     def _settle(self) -> tuple[Keys, Counts]:
         """All pairs so far, ascending, each once."""
         none = np.zeros(0, np.int64)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.imaging.spreadsheets import disarm_text
+
 Row = Mapping[str, str | float | None]  # one image: its name, its group, its scores
 Values = NDArray[np.float64]
 
@@ -43,13 +45,19 @@ def summarise(
 def as_csv(rows: Sequence[Row]) -> bytes:
     """The rows as UTF-8 CSV (RFC 4180), columns in the order in which they first appear.
 
-    Numbers have all their digits; a missing value or None is an empty cell, NaN is written `nan`.
+    Numbers have all their digits; a missing value or None is an empty cell, NaN is written `nan`. Text is no formula:
+    see `spreadsheets.disarm_text`.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=_names(rows), restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text)
+    names = _names(rows)
+    writer.writerow(map(disarm_text, names))
+    writer.writerows([_spell(row.get(name)) for name in names] for row in rows)
     return text.getvalue().encode()
+
+
+def _spell(cell: str | float | None) -> str | float | None:
+    return disarm_text(cell) if isinstance(cell, str) else cell
 
 
 def as_parquet(rows: Sequence[Row]) -> bytes:

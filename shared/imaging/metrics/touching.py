@@ -4,15 +4,19 @@ An image in which most objects stand alone hides what happens where they touch. 
 clusters, and what was found is scored on those alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from shared.imaging.metrics.instances import Overlaps, Places, renumber
+from shared.imaging.metrics.instances import Overlaps, Places
 from shared.imaging.metrics.pixels import Labels
+
+STRIP = 1_000_000  # px that are looked at together: what is kept besides the image is small
 
 LONE = -1  # the cluster of an object that touches no other
 
@@ -46,8 +50,8 @@ def find_clusters(truth: Labels, *, gap: int = 0) -> Places:
     Two objects touch if pixels of theirs are neighbours, corners included, or if no more than `gap` pixels, counted
     along a row, a column or a diagonal, lie between them. A cluster is what is connected by touching.
     """
-    labels, numbers = renumber(truth)
-    one, other = _find_neighbours(numbers, reach=gap + 1)
+    labels = _list_labels(truth)
+    one, other = _find_neighbours(truth, labels, reach=gap + 1)
     touching = np.zeros(labels.size, dtype=bool)
     touching[one], touching[other] = True, True
     graph = coo_array((np.ones(one.size, dtype=bool), (one, other)), shape=(labels.size, labels.size))
@@ -123,19 +127,39 @@ def _count_beyond_first(owners: Places) -> int:
     return int(owners.size - np.unique(owners).size)
 
 
-def _find_neighbours(numbers: Places, *, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pairs of objects, counted from 0, of which pixels lie `reach` or less apart, by row as by column.
+def _list_labels(truth: Labels) -> NDArray[np.signedinteger[Any]]:
+    """The labels but 0 that occur (objects,), ascending."""
+    found = [np.empty(0, dtype=truth.dtype)]
+    for strip, _ in _cut(truth, 0):
+        starts = np.ones(strip.shape, dtype=bool)
+        starts[:, 1:] = strip[:, 1:] != strip[:, :-1]  # runs are far fewer than pixels to sort
+        found.append(np.unique(strip[starts]))
+    occurring = np.unique(np.concatenate(found))
+    labels: NDArray[np.signedinteger[Any]] = occurring[occurring != 0]
+    return labels
 
-    `numbers`: (H, W), from 1, 0 = background.
-    """
-    height, width = numbers.shape
-    count = int(numbers.max(initial=0))
+
+def _find_neighbours(
+    truth: Labels, labels: NDArray[np.signedinteger[Any]], *, reach: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of objects, as places in `labels`, of which pixels lie `reach` or less apart, by row as by column."""
+    width, count = truth.shape[1], labels.size
     codes = [np.empty(0, dtype=np.intp)]
-    for down in range(min(reach, height - 1) + 1):
-        for right in range(-min(reach, width - 1), min(reach, width - 1) + 1):
-            here = numbers[: height - down, max(0, -right) : width - max(0, right)]
-            there = numbers[down:, max(0, right) : width + min(0, right)]
-            touch = (here != there) & (here > 0) & (there > 0)
-            codes.append(np.unique((here[touch] - 1) * count + there[touch] - 1))
+    for strip, rows in _cut(truth, reach):
+        for down in range(min(reach, strip.shape[0] - 1) + 1):
+            for right in range(-min(reach, width - 1), min(reach, width - 1) + 1):
+                last = min(rows, strip.shape[0] - down)
+                here = strip[:last, max(0, -right) : width - max(0, right)]
+                there = strip[down : down + last, max(0, right) : width + min(0, right)]
+                touch = (here != there) & (here != 0) & (there != 0)
+                places = (np.searchsorted(labels, side[touch]) for side in (here, there))
+                codes.append(np.unique(next(places) * count + next(places)))
     pairs = np.unique(np.concatenate(codes))
     return pairs // max(count, 1), pairs % max(count, 1)
+
+
+def _cut(image: Labels, more: int) -> Iterator[tuple[Labels, int]]:
+    """Strips of whole rows with up to `more` rows of the next, and how many rows are their own."""
+    rows = max(STRIP // max(image.shape[1], 1), 1)
+    for top in range(0, image.shape[0], rows):
+        yield image[top : top + rows + more], min(rows, image.shape[0] - top)

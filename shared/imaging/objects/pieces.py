@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shared.imaging.objects.grouping import Grouping
 from shared.imaging.objects.runs import Indices, Labels, Runs, find_runs
-from shared.imaging.objects.sums import Counts, Figures, Values, measure_channels, sum_runs
+from shared.imaging.objects.sums import Counts, Figures, Values, count_classes, measure_channels, sum_planes
 from shared.imaging.objects.table import Outlines
 from shared.imaging.objects.tracing import join_outlines, trace_runs
 from shared.imaging.tiling import Box, Pixels
@@ -111,12 +111,11 @@ def measure_pieces(labels: Labels, classes: Pixels, planes: Pixels, channels: Va
     runs = find_runs(labels)
     count = int(runs.objects.max(initial=-1)) + 1
     grouping = Grouping.of(runs.objects, count)
-    votes = sum_runs(runs, [classes == index for index in range(class_count)])
     return Pieces(
         **_measure_shape(runs, grouping, box),
-        votes=grouping.add(votes),
-        planes=grouping.add(sum_runs(runs, list(planes))),
-        **measure_channels(runs, grouping, channels),
+        votes=count_classes(runs, count, classes, class_count),
+        planes=sum_planes(runs, count, planes),
+        **measure_channels(runs, count, channels),
         outlines=trace_runs(runs, count, (box.top, box.left)),
     )
 

@@ -53,3 +53,10 @@ def test_images_that_one_model_has_no_score_for_are_left_out():
 
 def test_scores_that_are_nowhere_given_are_left_out():
     assert compare({"a": {"f1": 1.0}}, {"a": {}}, names=["f1"]) == {}
+
+
+def test_five_images_that_differ_are_too_few_however_many_are_equal():
+    same: list[float | None] = [0.5] * 7
+    found = differ([0.1, 0.1, 0.1, 0.1, 0.1, *same], [0.9, 0.8, 0.7, 0.85, 0.95, *same])
+    assert (found.images, found.verdict) == (12, "undecided")
+    assert found.p > 0.05

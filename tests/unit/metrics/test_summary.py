@@ -93,3 +93,8 @@ def test_parquet_keeps_every_digit_and_tells_missing_from_not_a_number() -> None
 def test_tables_without_rows_are_tables() -> None:
     assert as_csv([]).strip() == b""
     assert pyarrow.parquet.read_table(io.BytesIO(as_parquet([]))).num_rows == 0
+
+
+def test_text_is_no_formula_and_numbers_keep_their_sign() -> None:
+    rows = list(csv.reader(io.StringIO(as_csv([{"image": "=1+1", "=f1": -0.5}]).decode())))
+    assert rows == [["image", "'=f1"], ["'=1+1", "-0.5"]]

@@ -1,5 +1,6 @@
 """Scores of objects that touch, against cases worked by hand and a slow reading of their definitions."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from shared.imaging.metrics import touching
 from shared.imaging.metrics.instances import find_overlaps
 from shared.imaging.metrics.touching import (
     LONE,
@@ -139,3 +141,21 @@ def test_without_clusters_nothing_is_wrong() -> None:
 def test_merges_and_splits_are_counted(truth: list[int], found: list[int], merges: int, splits: int) -> None:
     overlaps = find_overlaps(np.array([truth]), np.array([found]))
     assert (count_merges(overlaps), count_splits(overlaps)) == (merges, splits)
+
+
+@settings(deadline=None, max_examples=60)
+@given(truth=IMAGES, gap=st.integers(0, 3), size=st.integers(1, 20))
+def test_clusters_are_the_same_however_many_rows_are_looked_at_together(truth: np.ndarray, gap: int, size: int) -> None:
+    whole = find_clusters(truth, gap=gap)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(touching, "STRIP", size)
+        assert find_clusters(truth, gap=gap).tolist() == whole.tolist()
+
+
+def test_looking_for_clusters_takes_little_memory() -> None:
+    truth = np.arange(1500, dtype=np.int32).repeat(2)[:, None] // 4 + np.arange(3000, dtype=np.int32) // 16 * 400
+    tracemalloc.start()
+    find_clusters(truth)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 1.5 * truth.nbytes

@@ -1,5 +1,7 @@
 """The objects of an image, whatever blocks it is cut into."""
 
+from unittest.mock import patch
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +97,17 @@ def test_labels_count_from_one_without_gaps_and_are_those_of_the_pixels(
     assert found["label"].tolist() == list(range(1, len(found["label"]) + 1))
     areas = np.bincount(labels.ravel(), minlength=len(found["label"]) + 1)[1:]
     assert areas.tolist() == found["area_px2"].tolist()
+
+
+@given(images, rules)
+def test_objects_are_the_same_however_soon_their_pieces_are_merged(planes: Pixels, rules: ObjectRules) -> None:
+    labels, tables = assemble(planes, rules, side=8)
+    with patch("shared.imaging.objects.assembling.WAITING", 1):
+        sooner, described = assemble(planes, rules, side=8)
+    assert np.array_equal(sooner, labels)
+    columns = join_columns(described)
+    for name, column in join_columns(tables).items():
+        assert columns[name].tolist() == column.tolist() or np.array_equal(columns[name], column, equal_nan=True), name
 
 
 def test_an_object_belongs_to_the_block_of_its_first_pixel() -> None:

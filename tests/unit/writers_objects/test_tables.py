@@ -18,6 +18,7 @@ from services.worker.writers.tables import GROUP, CsvTable, ParquetTable
 from shared.imaging.objects.measuring import Legend, finish
 from shared.imaging.objects.pieces import measure_pieces
 from shared.imaging.objects.table import ObjectTable
+from shared.imaging.spreadsheets import disarm_text
 from shared.imaging.tiling import Box
 from tests.object_tables import HOLED, L_SHAPE, SQUARE, draw_labels, tabulate
 
@@ -124,6 +125,10 @@ class TestParquet:
     def test_a_figure_that_is_not_finite_is_null(self) -> None:
         assert parquet(changed(nearest_px=[1.5, np.nan, np.inf]))["nearest_px"].to_pylist() == [1.5, None, None]
 
+    def test_a_figure_too_large_for_its_column_is_null(self) -> None:
+        large = np.array([1.5, 1e300, -1e300])
+        assert parquet(changed(nearest_px=large))["nearest_px"].to_pylist() == [1.5, None, None]
+
     def test_a_file_that_was_broken_off_is_no_parquet(self) -> None:
         target = io.BytesIO()
         with pytest.raises(ValueError, match="surprise"):
@@ -164,7 +169,15 @@ class TestCsv:
     @given(classes=st.lists(NAMES, min_size=3, max_size=3))
     def test_any_name_of_a_class_is_read_back(self, classes: list[str]) -> None:
         table = changed(**{"class": np.array(classes, dtype=object)})
-        assert [row["class"] for row in rows_of_csv(table)] == classes
+        assert [row["class"] for row in rows_of_csv(table)] == [disarm_text(name) for name in classes]
+
+    @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+    def test_no_name_is_a_formula(self, name: str) -> None:
+        table = changed(**{"class": np.array([name] * 3, dtype=object)})
+        assert {row["class"] for row in rows_of_csv(table)} == {f"'{name}"}
+
+    def test_numbers_keep_their_sign(self) -> None:
+        assert rows_of_csv(changed(nearest_px=[-1.5, 2, 3]))[0]["nearest_px"] == "-1.5"
 
     def test_any_name_of_a_channel_is_read_back(self) -> None:
         columns = plan_columns(('CD3, "helper"',), scaled=False)
@@ -182,6 +195,9 @@ class TestNumbers:
         finite = [value for value in values if not math.isnan(value) and (value == 0 or abs(value) > 1e-16)]
         texts = spell_numbers(pa.array(finite, pa.float64())).to_pylist()
         assert [float(text) for text in texts] == pytest.approx(finite, rel=5e-6, abs=0)
+
+    def test_the_largest_numbers_stay_what_they_are(self) -> None:
+        assert [float(text) for text in spell_numbers(pa.array([1e306, -1.7e308])).to_pylist()] == [1e306, -1.7e308]
 
     def test_a_place_far_off_keeps_its_thousandths(self) -> None:
         assert spell_numbers(pa.array([198_765.43219])).to_pylist() == ["198765.432"]
