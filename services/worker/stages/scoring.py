@@ -28,7 +28,6 @@ class LargeScoring:
     def __init__(self, context: Context, work: Work, subject: Subject, shards: Shards, slide: Slide) -> None:
         self._context, self._work, self._subject, self._shards, self._slide = context, work, subject, shards, slide
         self._left = set(subject.facts.own_blocks())
-        self._windows = dict[Box, Labels]()
         self._scoring: Scoring | None = None
         if subject.parameters.is_scored:
             size = {"height": subject.height, "width": subject.width}
