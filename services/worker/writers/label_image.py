@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from services.worker.writers.pyramid import TILE, Labels
-from services.worker.writers.tile_spool import TileSpool
+from services.worker.writers.tile_spool import SpooledFile, TileSpool
 from shared.imaging.tiling import Box
 
 LARGEST_PNG = 16_000_000  # px; it is held as a whole
@@ -53,33 +53,17 @@ class LabelPng:
             Image.fromarray(self._labels).save(self._file, "PNG", compress_level=PNG_LEVEL, **scale)
 
 
-class LabelTiff:
+class LabelTiff(SpooledFile):
     """A tiled, compressed grey TIFF of 32 bits: pixel value = label. For images of any size."""
 
     def __init__(
         self, file: BinaryIO, *, height: int, width: int, mpp: float | None, folder: Path | None = None
     ) -> None:
         """`mpp`: µm per pixel, stored as the resolution if known. `folder`: for temporary files."""
+        super().__init__(TileSpool(height, width, levels=1, folder=folder))
         self._file, self._size, self._mpp = file, (height, width), mpp
-        self._spool = TileSpool(height, width, levels=1, folder=folder)
-
-    def add(self, block: Box, labels: Labels) -> None:
-        self._spool.add(block, labels)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._write()
-        finally:
-            self._spool.close()
 
     def _write(self) -> None:
-        self._spool.complete()
         is_large = 4 * self._size[0] * self._size[1] > CLASSIC_LIMIT
         with tifffile.TiffWriter(self._file, bigtiff=is_large, byteorder="<") as tiff:
             tiff.write(self._spool.take(0), shape=self._size, metadata=None, **label_tags(self._mpp))

@@ -4,21 +4,19 @@ After the OME-TIFF specification, version 6 ("sub-resolutions").
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 from uuid import NAMESPACE_OID, uuid5
 
 import tifffile
 
 from services.worker.writers.label_image import label_tags
-from services.worker.writers.pyramid import Labels, count_levels, find_size
-from services.worker.writers.tile_spool import TileSpool
-from shared.imaging.tiling import Box
+from services.worker.writers.pyramid import count_levels, find_size
+from services.worker.writers.tile_spool import SpooledFile, TileSpool
 
 REDUCED = 1  # NewSubfileType: a version of lower resolution
 
 
-class LabelPyramid:
+class LabelPyramid(SpooledFile):
     """Takes labels block by block and writes the file when its context ends without an error.
 
     Always as BigTIFF: readers of OME-TIFF know it, and nobody knows beforehand how well labels compress.
@@ -30,26 +28,9 @@ class LabelPyramid:
         """`mpp`: µm per pixel, if known. `name`: what a viewer calls the image. `folder`: for temporary files."""
         self._file, self._size, self._mpp, self._name = file, (height, width), mpp, name
         self._levels = count_levels(height, width)
-        self._spool = TileSpool(height, width, levels=self._levels, folder=folder)
-
-    def add(self, block: Box, labels: Labels) -> None:
-        """The labels (h, w) of a block, 0 = background. Blocks come in any order, each once; none given: background."""
-        self._spool.add(block, labels)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._write()
-        finally:
-            self._spool.close()
+        super().__init__(TileSpool(height, width, levels=self._levels, folder=folder))
 
     def _write(self) -> None:
-        self._spool.complete()
         with tifffile.TiffWriter(self._file, bigtiff=True, byteorder="<", ome=True) as tiff:
             tiff.write(
                 self._spool.take(0),

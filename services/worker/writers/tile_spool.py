@@ -4,11 +4,14 @@ A TIFF lists the tiles of one level after the other, and each level row by row; 
 turn. So compressed tiles wait in a temporary file, and memory holds where they lie.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+from types import TracebackType
+from typing import Self
 
 import imagecodecs
 import numpy as np
@@ -74,6 +77,34 @@ class TileSpool:
         offset, length = self._places[key]
         self._file.seek(offset)
         return self._file.read(length)
+
+
+class SpooledFile(ABC):
+    """A file that is written of all tiles when its context ends without an error."""
+
+    def __init__(self, spool: TileSpool) -> None:
+        self._spool = spool
+
+    def add(self, block: Box, labels: Labels) -> None:
+        """The labels (h, w) of a block, 0 = background. Blocks come in any order, each once; none given: background."""
+        self._spool.add(block, labels)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._spool.complete()
+                self._write()
+        finally:
+            self._spool.close()
+
+    @abstractmethod
+    def _write(self) -> None:
+        """Write the file of the spool's tiles, which are complete."""
 
 
 def compress(labels: Labels) -> bytes:
