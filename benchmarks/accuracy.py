@@ -88,10 +88,12 @@ def score(
     """A row per image, and the counts of all their pixels. `kind` is what the numbers of the masks mean."""
     rows: list[Row] = []
     pooled = Confusion()
-    found_masks = model.predict([(name, image) for name, image, _ in pairs])
-    for number, ((name, _, mask), found) in enumerate(zip(pairs, found_masks, strict=True), 1):
-        truth = read_truth(mask, name)
-        row: Row = {"name": name, **score_image(truth, found, truth_is_instances=kind == "instances")}
+    predictions = model.predict([(name, image) for name, image, _ in pairs])
+    for number, ((name, _, mask), prediction) in enumerate(zip(pairs, predictions, strict=True), 1):
+        truth, found = read_truth(mask, name), prediction.foreground
+        is_told = kind == "instances"
+        scores = score_image(truth, found, truth_is_instances=is_told, found_instances=prediction.objects)
+        row: Row = {"name": name, **scores}
         if kind == "binary":
             row |= score_borders(truth != 0, found)
         pooled += Confusion.of(truth != 0, found)

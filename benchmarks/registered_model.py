@@ -1,5 +1,6 @@
 """A registered model, asked through a running platform as any user would."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from overtile import Client
+from PIL import Image
+
+from benchmarks.stored_model import Prediction
 
 
 class RegisteredModel:
@@ -22,20 +25,23 @@ class RegisteredModel:
         """What the platform took the name for."""
         return {"registered": self._spec.get("model"), **self._spec.get("parameters", {})}
 
-    def predict(self, images: Sequence[tuple[str, Path]]) -> Iterator[NDArray[np.bool_]]:
-        """The foreground (H, W) of each image, by one job."""
+    def predict(self, images: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
+        """What is found in each image, by one job."""
         with Client() as client, TemporaryDirectory(prefix="overtile-accuracy-") as folder:
             files = {f"images/{name}": path for name, path in images}
             version = client.datasets.upload(files, name="benchmark-accuracy")
+            outputs = ["mask", "label_image"]
             job = client.jobs.wait(
-                client.jobs.submit(kind="segment", dataset_version=version, model=self._reference, threshold=None)
+                client.jobs.submit(kind="segment", dataset_version=version, model=self._reference, outputs=outputs)
             )
             if job.state != "succeeded":
                 raise RuntimeError(f"the job ended {job.state}: {job.error}")
             self._spec = dict(job.spec)
-            client.jobs.download(job, Path(folder), kinds=["mask"])
+            client.jobs.download(job, Path(folder), kinds=["mask", "labels"])
             model = self._spec["model"]
             masks = client.models.version(model["name"], model["version"]).card.get("order", {}).get("masks", {})
             for name, _ in images:
                 found = tifffile.imread(Path(folder) / f"images/{name}.mask.tif") > 0
-                yield ~found if masks.get("foreground") == "zero" else found
+                labels = next(Path(folder).glob(f"images/{glob.escape(name)}.labels.*"))
+                objects = np.asarray(Image.open(labels) if labels.suffix == ".png" else tifffile.imread(labels))
+                yield Prediction(~found if masks.get("foreground") == "zero" else found, objects.astype(np.uint32))

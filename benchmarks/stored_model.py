@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,22 @@ from numpy.typing import NDArray
 from services.trainer.devices import choose_precision
 from shared.imaging.masks import close_mask, find_classes
 from shared.imaging.normalisation import to_channels
+from shared.imaging.objects.rules import ObjectRules
+from shared.imaging.objects.whole import label_whole
 from shared.imaging.preparation import prepare
 from shared.imaging.tiling import Box, Pixels, choose_core, mirror_read, plan_tiles
 from shared.imaging.warping import average_overview, read_warped
 from shared.schemas.contracts import TilingContract
+from shared.schemas.objects import ObjectParameters
 from shared.slides import open_slide
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is found in an image."""
+
+    foreground: NDArray[np.bool_]  # (H, W)
+    objects: NDArray[np.uint32]  # (H, W), 0 = background
 
 
 class StoredModel:
@@ -38,13 +50,16 @@ class StoredModel:
             "trained": {name: self._card.get(name) for name in ("recipe", "images", "seconds", "hardware", "code")},
         }
 
-    def predict(self, images: Sequence[tuple[str, Path]]) -> Iterator[NDArray[np.bool_]]:
-        """The foreground (H, W) of each image, with the recommended threshold and closing."""
+    def predict(self, images: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
+        """What is found in each image, by the recommended threshold, closing and rules for objects."""
+        contract = self._contract
+        asked = ObjectParameters.fill(contract.objects, classes=contract.classes, closing=contract.closing)
+        rules = ObjectRules(threshold=contract.threshold, **asked.model_dump())
         for name, path in images:
             with open_slide(path, name=name) as slide:
-                rgb = slide.read(Box(0, 0, slide.height, slide.width))
-            classes = find_classes(self.predict_planes(rgb), threshold=self._contract.threshold)
-            yield self._find_foreground(close_mask(classes, self._contract.closing) > 0)
+                planes = self.predict_planes(slide.read(Box(0, 0, slide.height, slide.width)))
+            classes = close_mask(find_classes(planes, threshold=contract.threshold), contract.closing)
+            yield Prediction(self._find_foreground(classes > 0), label_whole(planes, rules))
 
     def predict_planes(self, rgb: Pixels) -> Pixels:
         """Probabilities (planes, H, W) of an image (H, W, 3)."""

@@ -25,7 +25,8 @@ from deploy.local.errors import LocalStackError
 from deploy.local.platform import Platform
 
 MODEL = "nuclei-starter"
-KINDS = ("overlay", "table", "geojson", "mask", "report", "manifest")  # of artifacts to fetch of the segmentation
+# Kinds of artifacts to fetch of the segmentation.
+KINDS = ("overlay", "table", "geojson", "mask", "report", "summary", "manifest")
 SHOWN = {  # by the ends of their names
     "overlay": ".overlay.png",
     "objects": ".objects.csv",
@@ -137,7 +138,7 @@ def compare(client: Client, *, out: Path, watch: Stopwatch) -> list[tuple[str, P
         _wait(client, client.jobs.submit(kind="ingest", dataset_version=images))
         job = client.jobs.submit(kind="evaluate", dataset_version=images, model=LESSON, compare_with=MODEL)
         _wait(client, job)
-        client.jobs.download(job, out / "evaluation", kinds=["report"])
+        client.jobs.download(job, out / "evaluation")
     return [("scores", out / "evaluation" / "evaluation.html")]
 
 

@@ -144,11 +144,14 @@ def _find_unlikeness(features: Features, familiar: Known | None) -> str | None:
     if distance <= reach:
         return None
     usual = familiar.quantiles[most]
-    value, low, high = (_show(most, figure) for figure in (asdict(features)[most], usual[0], usual[-1]))
+    figure = asdict(features)[most]
+    value, low, high = (_show(most, each) for each in (figure, usual[0], usual[-1]))
+    inside = usual[0] <= figure <= usual[-1]
+    told = "which is usual, but not with all the rest" if inside else f"where theirs are {low} … {high}"
     return (
-        f"unlike each of the images that the model learnt from ({distance / reach:.1f} times as far from the "
-        f"nearest as these are from one another), most in its {NAMES[most]}: {value}, where theirs are {low} … {high}; "
-        f"look at its result, and train the model on such images if it is wrong"
+        f"unlike each of the images that the model learnt from ({distance / reach:.2g} times as far from the nearest "
+        f"as 99 % of these are from one another), most in its {NAMES[most]}: {value}, {told}; look at its result, and "
+        "train the model on such images if it is wrong"
     )
 
 

@@ -212,8 +212,8 @@ def part(version: int, threshold: float = 0.5, method: str = "watershed") -> dic
     [
         ([part(4)], ["nuclei@4"]),
         ([part(4), part(3)], ["nuclei@4", "nuclei@3"]),
-        ([part(4, 0.7), part(4)], ["nuclei@4 from 0.7 on", "nuclei@4 from 0.5 on"]),
-        ([part(4), part(4, method="components")], ["nuclei@4 from 0.5 on (1)", "nuclei@4 from 0.5 on (2)"]),
+        ([part(4, 0.7), part(4)], ["nuclei@4 (threshold 0.7)", "nuclei@4 (threshold 0.5)"]),
+        ([part(4), part(4, method="components")], ["nuclei@4 (watershed)", "nuclei@4 (components)"]),
     ],
 )
 def test_no_two_models_have_one_title(parts, titles):

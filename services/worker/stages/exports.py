@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -162,7 +163,10 @@ class Exports:
 
     def store(self) -> list[NewArtifact]:
         """What became of them."""
-        return [artifact for export in self._exports for artifact in export.store()]
+        if self._shelf.folder is None:
+            return [artifact for export in self._exports for artifact in export.store()]
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="store") as pool:
+            return list(chain.from_iterable(pool.map(lambda export: export.store(), self._exports)))
 
     def make_table(
         self, about: _File, make: Callable[[BinaryIO, Subject], AbstractContextManager[_TakesTable]]

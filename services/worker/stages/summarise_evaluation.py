@@ -27,6 +27,7 @@ from shared.versions import find_versions
 
 PAGE, DESCRIPTION, CSV, PARQUET = "evaluation.html", "evaluation.json", "scores.csv", "scores.parquet"
 CSV_TYPE, PARQUET_TYPE = "text/csv", "application/vnd.apache.parquet"
+MOST_NAMED = 3  # differences of two orders, in a title
 
 
 def summarise_evaluation(context: Context, work: Work) -> Outcome:
@@ -155,12 +156,27 @@ def _read(scored: Scored) -> ScoredImage:
 
 
 def name_models(parts: list[Mapping[str, Any]]) -> list[str]:
-    """Such as nuclei@3; of one version with two thresholds also these."""
+    """Such as nuclei@3; of one version twice also what it is asked to do differently."""
     names = [f"{part['model']['name']}@{part['model']['version']}" for part in parts]
     if len(set(names)) == len(names):
         return names
-    labels = [f"{name} from {part['parameters']['threshold']:g} on" for name, part in zip(names, parts, strict=True)]
-    return labels if len(set(labels)) == len(labels) else [f"{label} ({k})" for k, label in enumerate(labels, 1)]
+    orders = [_flatten(part["parameters"]) for part in parts]
+    differing = [name for name, value in orders[0].items() if any(order.get(name) != value for order in orders[1:])]
+    return [
+        f"{name} ({', '.join(_say(each, order.get(each)) for each in differing[:MOST_NAMED])})"
+        for name, order in zip(names, orders, strict=True)
+    ]
+
+
+def _flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Threshold and rules of objects by name; what is made besides makes no model another."""
+    return {"threshold": parameters["threshold"], **(parameters["objects"] or {})}
+
+
+def _say(name: str, value: Any) -> str:
+    if name == "method":
+        return str(value)
+    return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, (int, float)) else f"{name}: {value or 'none'}"
 
 
 def _describe_data(session: Session, job: Job, *, count: int) -> tuple[str, list[list[str]]]:

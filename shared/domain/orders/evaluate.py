@@ -33,7 +33,7 @@ def specify(session: Session, workspace_id: UUID, order: EvaluateIn, version: Da
         )
     taking_part, others = _choose(versions.accepted(session, version), order.split)
     if not taking_part:
-        raise Conflict(_say_none(version, order.split))
+        raise Conflict(_say_none(versions.accepted(session, version), order.split))
     references = [each for each in (order.model, order.compare_with) if each is not None]
     found = [(reference, *models.resolve(session, workspace_id, reference)) for reference in references]
     class_names.refuse_other_names([(reference, each) for reference, _, each in found], taking_part)
@@ -112,8 +112,12 @@ def _choose(images: Sequence[DatasetImage], split: str | None) -> tuple[list[Dat
     )
 
 
-def _say_none(version: DatasetVersion, split: str | None) -> str:
-    where = f"dataset version {version.id}" if split is None else f"the split {split} of dataset version {version.id}"
+def _say_none(images: Sequence[DatasetImage], split: str | None) -> str:
+    splits = sorted({image.split for image in images if image.split is not None})
+    if split is not None and split not in splits:
+        there = f"its splits are {', '.join(splits)}" if splits else "it has no splits"
+        return f"the dataset version has no split {split}: {there}; leave split out to take all of its images"
+    where = "the dataset version" if split is None else f"the split {split} of the dataset version"
     return (
         f"{where} holds no image with a mask to compare with: upload masks, `images/a.png` beside `masks/a.png`; "
         "outlined slides are cut by a preprocess job with the step `tile` first"

@@ -124,7 +124,7 @@ class ImageScores:
 def _score_objects(overlaps: Overlaps, clusters: Places | None) -> dict[str, float]:
     row = score_overlaps(overlaps)
     row |= {"objects_true": overlaps.truth_areas.size, "objects_found": overlaps.found_areas.size}
-    row |= {"count_error": overlaps.count_error(), "merged": count_merges(overlaps), "split": count_splits(overlaps)}
+    row |= {"count_error": overlaps.count_error(), "merges": count_merges(overlaps), "splits": count_splits(overlaps)}
     if clusters is None:
         return row
     if clusters.size != overlaps.truth_areas.size:
