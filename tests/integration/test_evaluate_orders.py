@@ -115,7 +115,7 @@ def test_a_version_without_masks_is_refused(session: Session, ready: DatasetVers
 
 
 def test_a_split_without_masks_is_refused_by_its_name(session: Session, masked: DatasetVersion) -> None:
-    with pytest.raises(Conflict, match="no split validation: .*leave split out"):
+    with pytest.raises(Conflict, match=r"no split validation: .*leave split out"):
         order(session, masked, split="validation")
 
 
