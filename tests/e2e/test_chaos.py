@@ -70,8 +70,8 @@ def model(fragile: Platform, register: Register) -> str:
 
 @pytest.fixture(scope="module")
 def version(client: Client, picture: Callable[[int, int], Path]) -> DatasetVersion:
-    """One image of 12 × 12 blocks, the last ones cut off; the same bytes in every test."""
-    return client.datasets.upload([picture(6000, 5900)], name="chaos", progress=False)
+    """One image of 9 × 9 blocks, the last ones cut off; the same bytes in every test."""
+    return client.datasets.upload([picture(4500, 4400)], name="chaos", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def assert_committed_once(engine: Engine, job: Job) -> None:
             "WHERE b.job_id = :job GROUP BY b.id, b.state"
         )
         rows = connection.execute(query, {"job": job.id}).all()
-    assert len(rows) == 2 * 12 * 12 + 5  # predicted and labelled; besides, a block of every other stage
+    assert len(rows) == 2 * 9 * 9 + 5  # predicted and labelled; besides, a block of every other stage
     assert {(state, commits) for _, state, commits in rows} == {("done", 1)}
 
 
