@@ -77,7 +77,7 @@ class SegmentParameters(BaseModel):
     empty_tiles: Literal["auto", "skip", "predict"] = "predict"
     outputs: tuple[Output, ...] = ("mask", "overlay", "ome_zarr")
     objects: ObjectParameters = ObjectParameters()
-    is_scored: bool = False  # against true masks
+    is_scored: bool = Field(False, exclude=True)  # against true masks: told by the image, not by the order
 
     @property
     def wants_objects(self) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.database import Sessions
 from shared.domain import models, workspaces
 from shared.schemas import recipes
+from shared.schemas.outputs import DEFAULT_OUTPUTS
 from shared.schemas.recipes import Recipe
 from shared.tables import Dataset, DatasetVersion, ModelAliasMove, ModelVersion, Workspace
 from shared.tables.models import ModelState
@@ -197,12 +198,18 @@ def test_a_dataset_is_ordered_by_its_name(
 def test_the_threshold_is_the_one_that_the_version_recommends(
     client: TestClient, session: Session, version: ModelVersion, images: DatasetVersion
 ) -> None:
-    usual = {"views": 1, "empty_tiles": "auto"}
-    assert segment(client, images)["parameters"] == {"threshold": 0.5, "closing": 0, **usual}
+    usual = {"views": 1, "empty_tiles": "auto", "outputs": list(DEFAULT_OUTPUTS)}
+
+    def order(**wishes: float) -> dict[str, object]:
+        parameters = segment(client, images, **wishes)["parameters"]
+        assert parameters["objects"]["closing"] == parameters["closing"]
+        return {name: value for name, value in parameters.items() if name != "objects"}
+
+    assert order() == {"threshold": 0.5, "closing": 0, **usual}
     advice = {"threshold": 0.35, "closing": 2}
     add_next(session, version, contract={**CONTRACT.model_dump(mode="json"), **advice})
-    assert segment(client, images)["parameters"] == {**advice, **usual}
-    assert segment(client, images, threshold=0.6)["parameters"] == {"threshold": 0.6, "closing": 2, **usual}
+    assert order() == {**advice, **usual}
+    assert order(threshold=0.6) == {"threshold": 0.6, "closing": 2, **usual}
 
 
 def test_a_model_of_before_augmentation_is_not_asked_for_it(

@@ -70,7 +70,7 @@ def _describe(context: Context, job: Job) -> dict[str, Any]:
         "spec": job.spec,
         "software": find_versions(),
         "summary": summary.model_dump() if summary else None,
-        "images": [_describe_image(image) for image in images],
+        "images": [_describe_image(image, is_compared=job.kind is JobKind.EVALUATE) for image in images],
         "artifacts": [_describe_artifact(a.name, a.kind, a.media_type, a) for a in made],
         "stages": [stage.model_dump() for stage in stages if stage.stage != Stage.CLOSE],  # it is not over yet
     }
@@ -89,18 +89,16 @@ def _describe_artifact(name: str, kind: str, media_type: str, stored: Artifact |
 def _describe_entry(image: JobImage) -> dict[str, Any]:
     """Of an image that was compared with masks: what it is called, for both of two models, and the masks."""
     masks = [image.entry[part] for part in ("mask", "types") if image.entry.get(part)]
-    if not masks:
-        return {}
     return {
         "image": image.entry["name"],
         "masks": [{name: mask[name] for name in ("name", "sha256", "bytes")} for mask in masks],
     }
 
 
-def _describe_image(image: JobImage) -> dict[str, Any]:
+def _describe_image(image: JobImage, *, is_compared: bool) -> dict[str, Any]:
     return {
         "name": image.name,
-        **_describe_entry(image),
+        **(_describe_entry(image) if is_compared else {}),
         "sha256": image.sha256,
         "bytes": image.bytes,
         "state": image.state,
