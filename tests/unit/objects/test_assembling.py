@@ -3,6 +3,7 @@
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ def test_a_single_block_gives_the_labels_of_the_whole(planes: Pixels, rules: Obj
     assert np.array_equal(labels, label_whole(planes, rules))
 
 
+@pytest.mark.long
 @given(images, rules, st.sampled_from([8, 32]))
 def test_labels_count_from_one_without_gaps_and_are_those_of_the_pixels(
     planes: Pixels, rules: ObjectRules, side: int
@@ -99,6 +101,7 @@ def test_labels_count_from_one_without_gaps_and_are_those_of_the_pixels(
     assert areas.tolist() == found["area_px2"].tolist()
 
 
+@pytest.mark.long
 @given(images, rules)
 def test_objects_are_the_same_however_soon_their_pieces_are_merged(planes: Pixels, rules: ObjectRules) -> None:
     labels, tables = assemble(planes, rules, side=8)

@@ -26,6 +26,7 @@ def test_objects_of_blocks_are_those_of_the_whole_image(data: st.DataObject, pla
     np.testing.assert_array_equal(renumber(label_in_blocks(planes, rules, side)), whole)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=25)
 @given(data=st.data(), planes=probability_planes(longest=14), side=st.sampled_from([1, 2, 3]))
 def test_blocks_of_a_few_pixels_are_no_exception(data: st.DataObject, planes: Pixels, side: int) -> None:
