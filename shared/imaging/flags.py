@@ -149,7 +149,7 @@ def _find_unlikeness(features: Features, familiar: Known | None) -> str | None:
     inside = usual[0] <= figure <= usual[-1]
     told = "which is usual, but not with all the rest" if inside else f"where theirs are {low} … {high}"
     return (
-        f"unlike each of the images that the model learnt from ({distance / reach:.2g} times as far from the nearest "
+        f"unlike each of the images that the model learnt from ({distance / reach:.3g} times as far from the nearest "
         f"as 99 % of these are from one another), most in its {NAMES[most]}: {value}, {told}; look at its result, and "
         "train the model on such images if it is wrong"
     )

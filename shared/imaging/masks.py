@@ -22,19 +22,6 @@ def find_classes(planes: Pixels, *, threshold: float) -> Pixels:
     return np.asarray(planes.argmax(axis=0), dtype=np.uint8)
 
 
-def find_outlines(classes: Pixels) -> Pixels:
-    """Class per pixel (H, W) → the same, but 0 wherever all neighbours have the pixel's class.
-
-    Neighbours are the four pixels next to it, fewer at the border: what the border cuts off is left open there.
-    """
-    same = np.ones(classes.shape, dtype=bool)
-    same[1:] &= classes[1:] == classes[:-1]
-    same[:-1] &= classes[:-1] == classes[1:]
-    same[:, 1:] &= classes[:, 1:] == classes[:, :-1]
-    same[:, :-1] &= classes[:, :-1] == classes[:, 1:]
-    return np.where(same, 0, classes).astype(np.uint8)
-
-
 def close_mask(classes: Pixels, radius: int) -> Pixels:
     """Fill gaps narrower than a disc of `radius` px in each class of (H, W); a gap goes to the highest class.
 

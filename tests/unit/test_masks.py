@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.imaging.masks import close_box, close_mask, disc, find_classes, find_outlines
+from shared.imaging.masks import close_box, close_mask, disc, find_classes
 from shared.imaging.tiling import plan_blocks
 
 CLASSES = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
@@ -39,30 +39,6 @@ def test_as_many_classes_as_a_byte_can_count() -> None:
     planes = np.zeros((256, 1, 1), dtype=np.uint8)
     planes[255] = 1
     assert find_classes(planes, threshold=0.5).item() == 255
-
-
-def test_an_outline_is_what_touches_another_class() -> None:
-    classes = np.zeros((5, 6), dtype=np.uint8)
-    classes[1:5, 1:5] = 2
-    expected = classes.copy()
-    expected[2:5, 2:4] = 0  # the inside, and the lower edge, which is the image's own
-    expected[4, 1], expected[4, 4] = 2, 2
-    np.testing.assert_array_equal(find_outlines(classes), expected)
-
-
-@settings(deadline=None)
-@given(classes=CLASSES)
-def test_outlines_keep_their_class_and_lie_where_a_neighbour_differs(classes: np.ndarray) -> None:
-    outlines = find_outlines(classes)
-    padded = np.pad(classes, 1, mode="edge")
-    neighbours = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
-    differs = np.any([neighbour != classes for neighbour in neighbours], axis=0)
-    np.testing.assert_array_equal(outlines, np.where(differs, classes, 0))
-
-
-def test_one_class_everywhere_has_no_outline() -> None:
-    assert not find_outlines(np.ones((4, 4), dtype=np.uint8)).any()
-    assert not find_outlines(np.ones((1, 1), dtype=np.uint8)).any()
 
 
 @st.composite

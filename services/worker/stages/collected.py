@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from services.worker.context import Context
+from services.worker.stages.each_image import walk_images
 from services.worker.stages.exports import COCO_PART
 from services.worker.writers.coco import CocoImage, string_coco
 from services.worker.writers.contact_sheet import Contact, choose_pictures, draw_contact_sheet
-from shared.domain import manifests
 from shared.domain.blocks import NewArtifact
 from shared.errors import NotFound, Unavailable
 from shared.execution import Work
@@ -42,14 +42,14 @@ def _store_coco(context: Context, work: Work) -> NewArtifact:
 
 def _find_categories(context: Context, work: Work) -> dict[str, int]:
     """Classes of objects by name; of two models that are compared, of the first."""
-    for image in _walk(context, work):
+    for image in walk_images(context, work):
         classes = context.find_model(work.claim.job, image).contract.classes
         return {name: number for number, name in enumerate(classes) if number > 0}
     return {}
 
 
 def _walk_parts(context: Context, work: Work) -> Iterator[CocoImage]:
-    for image in _walk(context, work):
+    for image in walk_images(context, work):
         if image.state is ImageState.DONE:
             height, width = image.facts.get("own") or (image.facts["height"], image.facts["width"])
             yield CocoImage(image.name, height, width, _read_part(context, image))
@@ -66,7 +66,7 @@ def _read_part(context: Context, image: JobImage) -> Iterator[bytes]:
 
 
 def _store_sheet(context: Context, work: Work) -> NewArtifact:
-    images = [(image.id, image.name, image.state, _count(image)) for image in _walk(context, work)]
+    images = [(image.id, image.name, image.state, _count(image)) for image in walk_images(context, work)]
     contacts = list[Contact]()
     for place in choose_pictures(len(images)):
         work.check()
@@ -85,10 +85,3 @@ def _store_sheet(context: Context, work: Work) -> NewArtifact:
 def _count(image: JobImage) -> int | None:
     found: int | None = image.result.get("objects", {}).get("count")
     return found
-
-
-def _walk(context: Context, work: Work) -> Iterator[JobImage]:
-    with context.sessions() as session:
-        for image in manifests.walk_images(session, work.claim.job):
-            work.check()
-            yield image

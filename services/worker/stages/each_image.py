@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 
 from services.worker.context import Context
 from services.worker.lookahead import map_ahead
+from shared.domain import manifests
 from shared.domain.blocks import ImageOutcome, Outcome
 from shared.errors import Draining, Missing, Rejected, Unavailable
 from shared.execution import Work, explain
@@ -74,3 +75,11 @@ def _end(end: EndImage, image: JobImage) -> ImageOutcome:
         return ImageOutcome(image.id, error={**explain(error), "type": "missing"})
     except Rejected as error:
         return ImageOutcome(image.id, error=explain(error))
+
+
+def walk_images(context: Context, work: Work) -> Iterator[JobImage]:
+    """All images of the block's job, in their order, few of them held at a time."""
+    with context.sessions() as session:
+        for image in manifests.walk_images(session, work.claim.job):
+            work.check()
+            yield image

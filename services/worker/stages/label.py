@@ -24,13 +24,12 @@ def label(context: Context, work: Work) -> Outcome:
 
     def read(around: Box) -> Pixels:
         work.check()
-        with clock.step("read"):
-            return facts.read_own_planes(shards.read, around)
+        return facts.read_own_planes(shards.read, around)
 
-    with clock.step("label"):
+    with clock.step("read probabilities and label"):
         found = label_block(read, box, height=height, width=width, rules=rules_of(parameters, facts))
     work.check()
-    with clock.step("read"):
+    with clock.step("read image"):
         channels = context.staging.open(image).read_samples(box)
     with clock.step("measure"):
         pieces = measure_pieces(found.labels, found.classes, found.planes, channels, box)

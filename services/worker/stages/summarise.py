@@ -1,6 +1,5 @@
 """SUMMARISE: the images of a segment job as a table, a row each, and as a page."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from sqlalchemy import func, select
 from services.worker.context import Context
 from services.worker.reports.job_summary import JobTally, Ordered, draw_summary
 from services.worker.reports.job_table import JobTable, describe_image
-from shared.domain import manifests
+from services.worker.stages.each_image import walk_images
 from shared.domain.blocks import NewArtifact, Outcome
 from shared.domain.orders import versions
 from shared.errors import NotFound, Unavailable
@@ -32,7 +31,7 @@ def summarise_job(context: Context, work: Work) -> Outcome:
         paths = {name: Path(folder) / name for name in (CSV, PARQUET)}
         columns = {part: _find_keys(context, job, part) for part in ("classes", "sums")}
         with JobTable(paths[CSV], paths[PARQUET], **columns) as table:
-            for image in _walk(context, work):
+            for image in walk_images(context, work):
                 row = describe_image(image.name, image.state, image.facts, image.result, image.error)
                 table.add(row)
                 tally.add(str(image.id), row, image.result)
@@ -46,13 +45,6 @@ def summarise_job(context: Context, work: Work) -> Outcome:
         NewArtifact("report", PAGE, "text/html", context.storage.put(job_key(job.id, PAGE), page)),
     ]
     return Outcome(result=tally.describe(), artifacts=artifacts)
-
-
-def _walk(context: Context, work: Work) -> Iterator[JobImage]:
-    with context.sessions() as session:
-        for image in manifests.walk_images(session, work.claim.job):
-            work.check()
-            yield image
 
 
 def _find_keys(context: Context, job: Job, part: str) -> list[str]:

@@ -81,11 +81,6 @@ class Multiscale:
             objects.update(self._encode_at(level, scale_down(place, level), pixels))
         return objects
 
-    def encode_first(self, place: Box, pixels: Planes) -> tuple[str, bytes]:
-        """The same of level 0 alone, which has an object of each block, unless empty ones are left out."""
-        ((key, body),) = self._encode_at(0, place, pixels).items()
-        return key, body
-
     def decode(self, place: Box, shards: Mapping[str, bytes], *, level: int = 0) -> Planes:
         """The pixels (..., H, W) of `place`, px of that level, one that blocks own, from the objects that hold it.
 

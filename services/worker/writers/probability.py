@@ -39,10 +39,6 @@ class ProbabilityMap:
         """How many there are, with that of full resolution."""
         return self._scales.levels
 
-    def encode(self, place: Box, planes: Pixels) -> tuple[str, bytes]:
-        """Relative key and bytes of the shard of full resolution at `place` (one block), from its (planes, H, W)."""
-        return self._scales.encode_first(place, planes)
-
     def encode_levels(self, place: Box, planes: Pixels) -> dict[str, bytes]:
         """Relative key → bytes of all that a block owns: its shard of each of the finer levels, the finest first."""
         return self._scales.encode(place, planes, halve_means)

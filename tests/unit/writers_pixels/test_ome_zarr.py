@@ -114,11 +114,6 @@ class TestObjects:
             labels.key_of(place, level=level) for level in range(3)
         ]
 
-    def test_level_0_is_what_is_verified(self) -> None:
-        probability, planes = ProbabilityMap(CLASSES, 1300, 2100, 1024, 0.25), NOISE[:, 1024:1300, :1024]
-        key, body = probability.encode(Box(1024, 0, 1300, 1024), planes)
-        assert probability.encode_levels(Box(1024, 0, 1300, 1024), planes)[key] == body
-
     def test_a_missing_shard_of_a_finer_level_is_not_taken_for_zeros(self) -> None:
         probability = ProbabilityMap(CLASSES, 1300, 2100, 1024, 0.25)
         with pytest.raises(KeyError, match="1/c/0/0/1"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from services.worker.writers.contact_sheet import CELL, MOST, Contact, choose_pictures, draw_contact_sheet
@@ -35,6 +36,9 @@ def draw_touching() -> Labels:
     labels[100:200, 100:200], labels[100:200, 200:300] = 1, 2
     labels[140:160, 140:160] = 0
     return labels
+
+
+CLASSES = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 
 
 class TestContours:
@@ -138,3 +142,27 @@ class TestContactSheet:
         assert chosen == sorted(set(chosen))
         steps = np.diff(chosen)
         assert steps.size == 0 or steps.max() - steps.min() <= 1
+
+
+def test_an_outline_is_what_touches_another_class() -> None:
+    classes = np.zeros((5, 6), dtype=np.uint8)
+    classes[1:5, 1:5] = 2
+    expected = classes.copy()
+    expected[2:5, 2:4] = 0  # the inside, and the lower edge, which is the image's own
+    expected[4, 1], expected[4, 4] = 2, 2
+    np.testing.assert_array_equal(np.where(find_edges(classes), classes, 0), expected)
+
+
+@settings(deadline=None)
+@given(classes=CLASSES)
+def test_outlines_keep_their_class_and_lie_where_a_neighbour_differs(classes: np.ndarray) -> None:
+    outlines = np.where(find_edges(classes), classes, 0)
+    padded = np.pad(classes, 1, mode="edge")
+    neighbours = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+    differs = np.any([neighbour != classes for neighbour in neighbours], axis=0)
+    np.testing.assert_array_equal(outlines, np.where(differs, classes, 0))
+
+
+def test_one_class_everywhere_has_no_outline() -> None:
+    assert not find_edges(np.ones((4, 4), dtype=np.uint8)).any()
+    assert not find_edges(np.ones((1, 1), dtype=np.uint8)).any()
